@@ -1,0 +1,184 @@
+"""timm's `config.json`: what network, images and classes a checkpoint is for.
+
+Newer files hold `architecture`, `num_classes`, `model_args` (constructor options) and `pretrained_cfg` (images); older ones are flat. The
+constructor options that are not in the file come from the shipped table of architectures.
+"""
+
+import dataclasses
+from collections.abc import Mapping
+from typing import Any
+
+from convert_weights.architectures import architectures, near_names
+from convert_weights.timm import config_from_options
+from dave_jax.models.positions import check_tiling
+from dave_jax.models.preprocess import Preprocessing
+from dave_jax.models.vit import ViTConfig
+
+_CLASS_DEFAULTS = "vision_transformer"
+"""The architecture whose options are the defaults of timm's class."""
+
+_IMAGE_DEFAULTS = {
+    "mean": (0.485, 0.456, 0.406),
+    "std": (0.229, 0.224, 0.225),
+    "crop_pct": 0.875,
+    "crop_mode": "center",
+    "interpolation": "bicubic",
+}
+"""What timm assumes where neither the file nor the table says it."""
+
+_OTHER_RESAMPLING = ("flexi", "radio")
+"""Parts of the names whose position embeddings timm resamples in another way than the others'."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Description:
+    """What the files beside a checkpoint say about it.
+
+    Attributes:
+        architecture: timm's name, without a tag.
+        config: the network, for the images that were asked for.
+        checkpoint_size: height and width of the images that the checkpoint is for.
+        preprocessing: from photographs to those images.
+        class_names: one for each class, where the file has them all.
+    """
+
+    architecture: str
+    config: ViTConfig
+    checkpoint_size: tuple[int, int]
+    preprocessing: Preprocessing
+    class_names: tuple[str, ...] | None
+
+    @property
+    def not_needed(self) -> tuple[str, ...]:
+        """How the keys begin that the checkpoint may hold and the network does not have.
+
+        SigLIP's averaging networks (`gap`) share checkpoints with those that pool by attention; timm leaves those arrays out too.
+        """
+        return ("attn_pool.",) if "siglip" in self.architecture and self.config.pooling != "map" else ()
+
+
+def describe(
+    document: Mapping[str, Any],
+    *,
+    architecture: str | None = None,
+    tag: str | None = None,
+    image_size: tuple[int, int] | None = None,
+    what: str = "config.json",
+) -> Description:
+    """Read a `config.json`, with the table of architectures for what it lacks.
+
+    Args:
+        document: the file's JSON.
+        architecture: timm's name, to take instead of the file's (several architectures share a repository).
+        tag: of the pretrained weights, to take instead of the file's.
+        image_size: height and width, if not the checkpoint's.
+        what: what to call the file in errors.
+
+    Raises:
+        ValueError: an architecture or option that is not known, an image size that the patches do not tile, or malformed settings.
+
+    Example:
+        >>> read = describe({"architecture": "vit_small_patch14_dinov2", "num_classes": 5}, image_size=(56, 70))
+        >>> read.config.grid, read.checkpoint_size
+        ((4, 5), (518, 518))
+    """
+    try:
+        return _describe(document, architecture, tag, image_size, what)
+    except (AttributeError, IndexError, KeyError, TypeError) as error:
+        raise ValueError(f"{what} must be laid out as timm writes it; it is not ({error!r}). Compare it with another model's.") from error
+
+
+def _describe(
+    document: Mapping[str, Any], architecture: str | None, tag: str | None, image_size: tuple[int, int] | None, what: str
+) -> Description:
+    settings = _non_null(document.get("pretrained_cfg") or document)
+    architecture = architecture or _architecture(document, what)
+    entry = _entry(architecture, what)
+    known = entry["tags"].get(tag or settings.get("tag"), {})
+    settings = _IMAGE_DEFAULTS | known | settings
+    options = dict(entry["options"])
+    if "num_classes" in settings:
+        options["num_classes"] = settings["num_classes"]
+    if "input_size" in settings:
+        options["in_chans"], *options["img_size"] = settings["input_size"]
+    if document.get("global_pool"):
+        options["global_pool"] = document["global_pool"]
+    options |= document.get("model_args") or {}
+    if document.get("num_classes") is not None:
+        options["num_classes"] = document["num_classes"]
+    options = _non_null(options)
+    checkpoint_size = _pair(options.get("img_size", 224))
+    options["img_size"], patch_size = image_size or checkpoint_size, _pair(options.get("patch_size", 16))
+    check_tiling(options["img_size"], patch_size)
+    _check_resampling(architecture, checkpoint_size, options["img_size"], patch_size)
+    config = config_from_options(options)
+    try:
+        preprocessing = Preprocessing(
+            image_size=config.image_size,
+            mean=_triple(settings["mean"]),
+            std=_triple(settings["std"]),
+            crop_fraction=float(settings["crop_pct"]),
+            crop_mode=settings["crop_mode"],
+            interpolation=settings["interpolation"],
+        )
+    except (TypeError, ValueError) as error:
+        raise ValueError(
+            f"{what} must say how photographs become images (mean, std, crop_pct, crop_mode, interpolation); correct it: {error}"
+        ) from error
+    return Description(architecture, config, checkpoint_size, preprocessing, _class_names(document, settings, config.num_classes))
+
+
+def _non_null(mapping: Mapping[str, Any]) -> dict[str, Any]:
+    return {name: value for name, value in mapping.items() if value is not None}
+
+
+def _pair(size: Any) -> tuple[int, int]:
+    return (int(size), int(size)) if isinstance(size, (int, float)) else (int(size[0]), int(size[1]))
+
+
+def _triple(values: Any) -> tuple[float, float, float]:
+    red, green, blue = values
+    return float(red), float(green), float(blue)
+
+
+def _architecture(document: Mapping[str, Any], what: str) -> str:
+    name = document.get("architecture")
+    if not isinstance(name, str):
+        kind = "It looks like a file of transformers, whose layout dave_jax does not read. " if "model_type" in document else ""
+        raise ValueError(
+            f'{what} must name a timm architecture, as in {{"architecture": "vit_base_patch16_224"}}; it names none. {kind}'
+            "Save the model with timm (timm.models.save_for_hf), or write a config.json."
+        )
+    return name.partition(".")[0]
+
+
+def _entry(architecture: str, what: str) -> dict[str, Any]:
+    if architecture == _CLASS_DEFAULTS:
+        return {"options": {}, "tags": {}}
+    if architecture not in architectures():
+        raise ValueError(
+            f"dave_jax loads the architectures of timm's VisionTransformer; {architecture!r}, named by {what}, is another kind of network "
+            f"or misspelt. {near_names(architecture, list(architectures()))} "
+            f"A VisionTransformer under a name of your own: write {_CLASS_DEFAULTS!r}, and its constructor options as model_args."
+        )
+    return architectures()[architecture]
+
+
+def _check_resampling(architecture: str, own: tuple[int, int], size: tuple[int, int], patch: tuple[int, int]) -> None:
+    other = any(part in architecture for part in _OTHER_RESAMPLING)
+    if other and any(edge // step != mine // step for edge, mine, step in zip(size, own, patch, strict=True)):
+        raise ValueError(
+            f"timm resamples the position embedding of {architecture} in a way of its own (bilinear, not antialiased), which dave_jax does "
+            f"not have. Load it for the checkpoint's images: image_size={own}."
+        )
+
+
+def _class_names(document: Mapping[str, Any], settings: Mapping[str, Any], count: int) -> tuple[str, ...] | None:
+    """Descriptions where there are any, else names; None unless there is one for each class."""
+    names = document.get("label_names") or settings.get("label_names") or settings.get("labels") or ()
+    descriptions = document.get("label_descriptions") or settings.get("label_descriptions") or {}
+    if isinstance(names, Mapping):  # by class number, for gaps
+        names = [names.get(str(index)) for index in range(count)] if len(names) == count else ()
+    if not isinstance(names, (list, tuple)) or len(names) != count or not count or None in names:
+        return None
+    return tuple(str(descriptions.get(name, name)) for name in names)

@@ -1,0 +1,40 @@
+"""dave_jax: pixel-level explanations of vision transformers in JAX.
+
+    model  = dave.load()                                               # a name, a folder, a repository: WHO PREDICTS        models/
+    images = model.preprocess("photo.jpg")                             # normalised, (b, h, w, 3)
+    maps   = dave.explain(model, images, targets, key=key)             # heat maps in [0, 1], (b, h, w)
+
+    image --T--> T x --noise--> x_t                                    sampling/     WHERE WE LOOK
+      --layers as frozen linear operators--> logits                    effective/    WHAT IS LINEAR
+      --one vjp--> T^T W_eff(x_t)^T target, averaged, times the image  attribution/  WHAT WE SAY
+      --localisation, deletion--> scores                               evaluation/   HOW GOOD
+
+The method is DAVE (arXiv 2602.06613). Each stage imports only from those before it.
+"""
+
+from importlib.metadata import version as _version
+
+from dave_jax import testing as testing
+from dave_jax.attribution.aggregate import mad_mean as mad_mean
+from dave_jax.attribution.bias import BiasContributions as BiasContributions
+from dave_jax.attribution.bias import bias_contributions as bias_contributions
+from dave_jax.attribution.bias import completeness as completeness
+from dave_jax.attribution.explain import effective_transformation as effective_transformation
+from dave_jax.attribution.explain import explain as explain
+from dave_jax.attribution.postprocess import postprocess as postprocess
+from dave_jax.config import DaveConfig as DaveConfig
+from dave_jax.effective.decomposition import Decomposition as Decomposition
+from dave_jax.models.flax import NnxViT as NnxViT
+from dave_jax.models.flax import from_linen as from_linen
+from dave_jax.models.flax import from_nnx as from_nnx
+from dave_jax.models.hub import known_models as known_models
+from dave_jax.models.hub import load as load
+from dave_jax.models.model import Model as Model
+from dave_jax.models.preprocess import Preprocessing as Preprocessing
+from dave_jax.models.store import save as save
+from dave_jax.models.vit import ViT as ViT
+from dave_jax.models.vit import ViTConfig as ViTConfig
+from dave_jax.sampling.calibrate import Calibration as Calibration
+from dave_jax.sampling.calibrate import calibrate as calibrate
+
+__version__ = _version("dave-jax")

@@ -1,0 +1,72 @@
+"""From the samples' maps to one: robust and plain averages over the leading axis."""
+
+from collections.abc import Callable
+
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Float
+
+from dave_jax.config import Scalar
+
+Samples = Float[Array, "samples ..."]
+Map = Float[Array, "..."]
+
+
+def lower_median(samples: Samples) -> Map:
+    """The median over the first axis; of an even number of values the lower of the two in the middle, as `torch.median`.
+
+    A selection, not a sort: the bits of the answer are found from the highest down by counting how many values lie below, on integers that
+    order as the floats do. On a CPU about four times faster than `jnp.sort` for fifty samples. Values must not be NaN.
+
+    Example:
+        >>> lower_median(jnp.array([4.0, 1.0, 3.0, 2.0])).item()
+        2.0
+    """
+    bits = jnp.finfo(samples.dtype).bits
+    integer = jnp.dtype(f"uint{bits}")
+    top = jnp.array(1 << (bits - 1), integer)
+    raw = jax.lax.bitcast_convert_type(samples, integer)
+    ordered = jnp.where(raw >= top, ~raw, raw | top)
+    rank = (samples.shape[0] - 1) // 2
+
+    def fix_bit(i, found):
+        candidate = found | (top >> i.astype(integer))
+        below = jnp.sum(ordered < candidate[None], axis=0)
+        return jnp.where(below <= rank, candidate, found)
+
+    found = jax.lax.fori_loop(0, bits, fix_bit, jnp.zeros(samples.shape[1:], integer))
+    return jax.lax.bitcast_convert_type(jnp.where(found >= top, found ^ top, ~found), samples.dtype)
+
+
+def mad_mean(samples: Samples, threshold: Scalar = 2.5) -> Map:
+    """The mean of the samples that lie near the median, element by element.
+
+    `keep_i = |c_i - med| <= threshold (1.4826 mad + 1e-8)`, with `mad = median |c_i - med|`: 1.4826 mad estimates the standard deviation of a
+    normal distribution, so that outliers beyond `threshold` of it are left out (authors' code, `explainer.py`).
+
+    Args:
+        samples: shape (samples, ...).
+        threshold: in robust standard deviations.
+
+    Example:
+        >>> mad_mean(jnp.array([1.0, 2.0, 3.0, 2.0, 900.0])).item()
+        2.0
+    """
+    deviation = jnp.abs(samples - lower_median(samples)[None])
+    keep = deviation <= threshold * (1.4826 * lower_median(deviation) + 1e-8)[None]
+    total = jnp.sum(jnp.where(keep, samples, 0.0), axis=0)
+    return total / jnp.maximum(jnp.sum(keep, axis=0), 1).astype(samples.dtype)
+
+
+def mean(samples: Samples, threshold: Scalar = 2.5) -> Map:
+    """The plain mean; `threshold` is not used."""
+    return jnp.mean(samples, axis=0)
+
+
+def median(samples: Samples, threshold: Scalar = 2.5) -> Map:
+    """The lower median; `threshold` is not used."""
+    return lower_median(samples)
+
+
+AGGREGATIONS: dict[str, Callable[[Samples, Scalar], Map]] = {"mad_mean": mad_mean, "mean": mean, "median": median}
+"""By the name in `DaveConfig.aggregation`; `streaming_mean` needs no function, for it never holds the samples."""

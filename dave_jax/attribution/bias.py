@@ -1,0 +1,151 @@
+"""What the image does not account for: the contributions of biases, position embedding and special tokens.
+
+With every operator frozen a network is affine in its image and in each bias-like parameter b (biases, position embedding, class and register
+tokens), and each enters once, so that exactly
+
+    logit = <W_eff, x> + sum over b of <df/db, b>.
+
+The authors of DAVE leave the second term open. It is often most of the logit: `BiasContributions.share` says how much.
+"""
+
+import dataclasses
+from functools import partial
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Float
+
+from dave_jax.attribution.targets import as_cotangents, count_classes
+from dave_jax.effective.decomposition import Decomposition, resolve
+from dave_jax.models.model import Forward, Model, check_images
+from dave_jax.models.vit import ViT
+
+BIAS_LIKE = ("bias", "position_embedding", "class_token", "distillation_token", "register_tokens")
+"""Last names of the parameters that are added to the stream of tokens."""
+
+Path = tuple[str, ...]
+
+
+@dataclasses.dataclass(frozen=True)
+class BiasContributions:
+    """The parts of one logit. `logit = image + sum(terms.values())` to rounding.
+
+    Attributes:
+        logit: what is explained.
+        image: `<W_eff, x>`.
+        terms: the contribution of every bias-like parameter, by its path (`blocks/mlp/fc1/bias`); of blocks, Float[depth].
+        place: the contributions that belong to a patch (position embedding, biases of patches), Float[rows columns]; None for models without
+            known places.
+    """
+
+    logit: Float[Array, ""]
+    image: Float[Array, ""]
+    terms: dict[str, Float[Array, "..."]]
+    place: Float[Array, "rows columns"] | None
+
+    @property
+    def total(self) -> Float[Array, ""]:
+        """The sum of all terms."""
+        return sum((jnp.sum(term) for term in self.terms.values()), start=jnp.zeros_like(self.logit))
+
+    @property
+    def share(self) -> Float[Array, ""]:
+        """The part of the logit that is not the image's: `total / logit`."""
+        return self.total / self.logit
+
+    @property
+    def per_block(self) -> Float[Array, " depth"]:
+        """The sum of the terms of each block."""
+        return sum((term for path, term in self.terms.items() if path.startswith("blocks/")), start=jnp.zeros(()))
+
+
+def bias_contributions(model: Model, image: Float[Array, "h w 3"], target: Any) -> BiasContributions:
+    """Take a logit apart into the image's part and one term for each bias-like parameter.
+
+    Args:
+        model: what predicts; its bias-like parameters are found by name (`BIAS_LIKE`).
+        image: one normalised image.
+        target: a class id, or a cotangent on the logits.
+
+    Example:
+        >>> import dave_jax as dave
+        >>> parts = bias_contributions(dave.testing.tiny_model(), jnp.ones((16, 16, 3)), 1)
+        >>> bool(jnp.abs(parts.image + parts.total - parts.logit) < 1e-5), parts.place.shape
+        (True, (4, 4))
+    """
+    image = check_images(image[None], model.preprocessing.image_size)[0]
+    cotangents, _ = as_cotangents(jnp.asarray(target)[None], 1, count_classes(model))
+    logit, from_image, per_token = _contributions(model.forward, resolve("effective"), model.params, image, cotangents[0, 0])
+    place = None
+    if isinstance(model.forward, ViT):
+        config = model.forward.config
+        rows, columns = config.grid
+        on_patches = (_patches(path, term, rows * columns) for path, term in per_token.items())
+        place = sum(on_patches, start=jnp.zeros(rows * columns)).reshape(rows, columns)
+    terms = {"/".join(path): _sum_tokens(path, term) for path, term in per_token.items()}
+    return BiasContributions(logit, from_image, terms, place)
+
+
+def completeness(
+    model: Model, image: Float[Array, "h w 3"], target: Any, decomposition: str | Decomposition = "effective"
+) -> Float[Array, ""]:
+    """The residual of `logit = <W_eff, x> + sum of bias terms`, relative to the largest of the three: rounding error when all is well.
+
+    Example:
+        >>> import dave_jax as dave
+        >>> float(completeness(dave.testing.tiny_model(), jnp.ones((16, 16, 3)), 0)) < 1e-5
+        True
+    """
+    image = check_images(image[None], model.preprocessing.image_size)[0]
+    cotangents, _ = as_cotangents(jnp.asarray(target)[None], 1, count_classes(model))
+    logit, from_image, terms = _contributions(model.forward, resolve(decomposition), model.params, image, cotangents[0, 0])
+    total = sum((jnp.sum(term) for term in terms.values()), start=jnp.zeros_like(logit))
+    largest = jnp.max(jnp.abs(jnp.stack([logit, from_image, total])))
+    return jnp.abs(logit - from_image - total) / largest
+
+
+@partial(jax.jit, static_argnums=(0, 1))
+def _contributions(
+    forward: Forward, rules: Decomposition, params: Any, image: Array, cotangent: Array
+) -> tuple[Array, Array, dict[Path, Array]]:
+    """The logit, `<W, x>`, and the terms: per token where a parameter acts on every token."""
+    leaves, structure = jax.tree_util.tree_flatten_with_path(params)
+    paths = [tuple(str(getattr(part, "key", getattr(part, "name", part))) for part in path) for path, _ in leaves]
+    chosen = {path: leaf for path, (_, leaf) in zip(paths, leaves, strict=True) if path[-1] in BIAS_LIKE}
+    if isinstance(forward, ViT):
+        chosen = {path: _repeat(path, leaf, forward) for path, leaf in chosen.items()}
+
+    def logit(image, chosen):
+        filled = [chosen.get(path, leaf) for path, (_, leaf) in zip(paths, leaves, strict=True)]
+        return jnp.vdot(forward(jax.tree.unflatten(structure, filled), image, rules), cotangent)
+
+    value, (image_gradient, gradients) = jax.value_and_grad(logit, argnums=(0, 1))(image, chosen)
+    return value, jnp.vdot(image_gradient, image), {path: gradients[path] * chosen[path] for path in chosen}
+
+
+def _repeat(path: Path, leaf: Array, vit: ViT) -> Array:
+    """A bias (width) that acts on every token as one row a token, so that its gradient has a place."""
+    config = vit.config
+    patches = config.grid[0] * config.grid[1]
+    if path[0] == "blocks" and path[-2] not in ("query_norm", "key_norm"):  # those act on heads, inside a frozen operator
+        return jnp.repeat(leaf[:, None], patches + config.num_prefix, axis=1)
+    if path[0] in ("patch_embedding", "patch_norm") and path[-1] == "bias":
+        return jnp.repeat(leaf[None], patches, axis=0)
+    if path[0] == "pre_norm" or (path[0] == "final_norm" and config.final_norm == "tokens"):
+        return jnp.repeat(leaf[None], patches + config.num_prefix, axis=0)
+    return leaf
+
+
+def _patches(path: Path, term: Array, patches: int) -> Array:
+    """The part of a term that belongs to patches, Float[patches]; patches come last among the tokens."""
+    if path[0] == "blocks" and term.ndim == 3:
+        return jnp.sum(term, axis=(0, 2))[-patches:]
+    if term.ndim == 2 and term.shape[0] >= patches and path[0] != "register_tokens":
+        return jnp.sum(term, axis=1)[-patches:]
+    return jnp.zeros(patches, term.dtype)
+
+
+def _sum_tokens(path: Path, term: Array) -> Array:
+    """The contribution of a parameter: a number, or one for each block."""
+    return jnp.sum(term, axis=tuple(range(1, term.ndim))) if path[0] == "blocks" else jnp.sum(term)

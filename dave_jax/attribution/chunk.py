@@ -1,0 +1,57 @@
+"""How many samples to compute at once: what the device's memory holds."""
+
+import math
+import os
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+
+from dave_jax.effective.decomposition import Decomposition
+
+SHARE = 0.25
+"""The part of the device's memory that a chunk may take."""
+
+MOST = {"cpu": 8}
+"""Larger chunks gain nothing there: a CPU's cores are busy with a few images."""
+
+
+def device_memory() -> int:
+    """Bytes of memory of the default device, or a guess of 8 GiB where it does not say."""
+    device = jax.devices()[0]
+    if device.platform == "cpu" and hasattr(os, "sysconf"):
+        return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    stats = device.memory_stats() or {}
+    return int(stats.get("bytes_limit", 8 * 2**30))
+
+
+def sample_bytes(forward: Any, params: Any, image: jax.ShapeDtypeStruct, rules: Decomposition, num_targets: int) -> int:
+    """What one sample keeps between its forward and its backward pass, in bytes, found without running it: the residuals of `jax.vjp`."""
+
+    def residuals(params, image):
+        return jax.vjp(lambda image: forward(params, image, rules), image)[1]
+
+    def total(tree):
+        return sum(leaf.size * leaf.dtype.itemsize for leaf in jax.tree.leaves(tree))
+
+    kept = total(jax.eval_shape(residuals, params, image)) - total(params)  # residuals hold the parameters too
+    return 2 * max(kept, 0) + (2 + num_targets) * image.size * image.dtype.itemsize
+
+
+def choose_chunk(num_samples: int, fit: int, most: int) -> int:
+    """The largest chunk that fits; a divisor of `num_samples` when one is near, for a remainder is compiled a second time.
+
+    Example:
+        >>> choose_chunk(50, 1000, 8), choose_chunk(53, 1000, 8), choose_chunk(4, 1000, 8)
+        (5, 8, 4)
+    """
+    limit = max(1, min(num_samples, fit, most))
+    divisor = max(size for size in range(1, limit + 1) if num_samples % size == 0)
+    return divisor if 2 * divisor >= limit else limit
+
+
+def default_chunk(forward: Any, params: Any, image_shape: tuple[int, ...], rules: Decomposition, num_samples: int, num_targets: int) -> int:
+    """The chunk for a model, an image size and the default device."""
+    each = sample_bytes(forward, params, jax.ShapeDtypeStruct(image_shape, jnp.result_type(float)), rules, num_targets)
+    fit = math.floor(SHARE * device_memory() / max(each, 1))
+    return choose_chunk(num_samples, fit, MOST.get(jax.default_backend(), 64))

@@ -1,0 +1,233 @@
+"""`explain`: the one compiled program, from images to heat maps.
+
+    image --T--> T x --noise--> x_t = (1 - t) T x + sqrt(1 - (1 - t)^2) eps --frozen forward--> <cotangent, logits>
+    sample_i = image * T^T (1 - t) W_eff(x_t)^T cotangent                     one `jax.vjp` through model, noise and transform
+    {sample_i} --MAD mean over i--> (h, w, 3) --post-processing--> heat map (h, w)
+
+DAVE, arXiv 2602.06613, eqs. 6 to 9. Images run one after the other, an image's samples in chunks, so memory is set by the chunk.
+"""
+
+import dataclasses
+from functools import partial
+from typing import Any, Literal
+
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Float, Integer, PRNGKeyArray
+
+from dave_jax.attribution.aggregate import AGGREGATIONS
+from dave_jax.attribution.chunk import default_chunk
+from dave_jax.attribution.postprocess import postprocess
+from dave_jax.attribution.targets import as_cotangents, count_classes
+from dave_jax.config import DaveConfig, Scalar
+from dave_jax.effective.decomposition import Decomposition, resolve
+from dave_jax.models.model import Forward, Model, check_images
+from dave_jax.sampling.noise import add_noise, noise_levels
+from dave_jax.sampling.transforms import Transform, apply_transform, pull_back, sample_transform
+from dave_jax.sampling.warp import Matrix
+
+Image = Float[Array, "h w 3"]
+
+
+def explain(
+    model: Model,
+    images: Float[Array, "b h w 3"],
+    targets: Any,
+    *,
+    key: PRNGKeyArray,
+    config: DaveConfig | None = None,
+    decomposition: str | Decomposition = "effective",
+    image_ids: Integer[Array, " b"] | None = None,
+    raw: bool = False,
+    return_samples: bool = False,
+) -> Any:
+    """Explain a batch of images: which pixels speak for a target.
+
+    Args:
+        model: what predicts.
+        images: normalised images, from `model.preprocess`.
+        targets: class ids Int[b] or Int[b k], or cotangents on the logits Float[b classes] or Float[b k classes]. The targets of an image
+            share its samples and their forward passes.
+        key: of all randomness. The same key gives the same map.
+        config: settings; default the model's own.
+        decomposition: its name or itself; "effective" is DAVE.
+        image_ids: what tells images apart in the randomness: sample i of image j draws from `fold_in(fold_in(key, id_j), i)`. By default
+            `image_id` of the pixels, so that a map depends neither on the batch that an image came in nor on its place there. Pass equal
+            ids to use the same transforms and noise for every image.
+        raw: return the aggregated attributions (h, w, 3) instead of heat maps.
+        return_samples: return the samples too.
+
+    Returns:
+        Heat maps Float[b h w] in [0, 1] for one target an image, Float[b k h w] for k; with `raw`, Float[b (k) h w 3]. With
+        `return_samples`, a pair of that and the samples Float[b (k) samples h w 3].
+
+    Raises:
+        ValueError, TypeError: images, targets or settings that do not fit the model; the message says what must hold.
+
+    Example:
+        >>> import dave_jax as dave
+        >>> model = dave.testing.tiny_model()
+        >>> images = jnp.ones((2, 16, 16, 3))
+        >>> config = dave.DaveConfig(num_samples=4, noise_alpha=0.3)
+        >>> dave.explain(model, images, jnp.array([0, 1]), key=jax.random.key(0), config=config).shape
+        (2, 16, 16)
+    """
+    config, rules = model.config if config is None else config, resolve(decomposition)
+    images = check_images(images, model.preprocessing.image_size)
+    cotangents, single = as_cotangents(targets, len(images), count_classes(model))
+    if return_samples and config.aggregation == "streaming_mean":
+        raise ValueError("aggregation='streaming_mean' never holds the samples; use aggregation='mean' with return_samples=True.")
+    if image_ids is None:
+        image_ids = jax.vmap(image_id)(images)
+    elif jnp.shape(image_ids) != (len(images),):
+        raise ValueError(f"image_ids must have shape ({len(images)},), one for each image; got {jnp.shape(image_ids)}.")
+    if config.chunk_size is None:
+        chunk = default_chunk(model.forward, model.params, images.shape[1:], rules, config.num_samples, cotangents.shape[1])
+        config = dataclasses.replace(config, chunk_size=chunk)
+    maps, samples = _explain(model.forward, rules, model.params, images, cotangents, key, image_ids, config, raw, return_samples)
+    if single:
+        maps, samples = maps[:, 0], None if samples is None else samples[:, 0]
+    return (maps, samples) if return_samples else maps
+
+
+def effective_transformation(
+    model: Model,
+    image: Image,
+    target: Any,
+    *,
+    matrix: Matrix | None = None,
+    noise: Image | None = None,
+    t: Scalar = 0.0,
+    decomposition: str | Decomposition = "effective",
+    pull_back: Literal["adjoint", "inverse"] = "adjoint",
+) -> Image:
+    """The effective transformation of one given neighbour, pulled back to the clean image: `T^T (1 - t) W_eff(x_t)^T e_target`.
+
+    The deterministic core of `explain`, before the product with the image.
+
+    Args:
+        model: what predicts.
+        image: one normalised image.
+        target: a class id, or a cotangent on the logits Float[classes].
+        matrix: the transform, input pixels (x, y, 1) to output pixels; None for none.
+        noise: eps; None for zeros.
+        t: the noise level, in [0, 1).
+        decomposition: its name or itself.
+        pull_back: `adjoint` or `inverse`; see `sampling.transforms.pull_back`.
+
+    Example:
+        >>> import dave_jax as dave
+        >>> effective_transformation(dave.testing.tiny_model(), jnp.ones((16, 16, 3)), 2).shape
+        (16, 16, 3)
+    """
+    if jnp.ndim(image) != 3:
+        raise ValueError(f"image must be one image (h, w, 3); got shape {jnp.shape(image)}. Use jax.vmap over a batch.")
+    image = check_images(image[None], model.preprocessing.image_size)[0]
+    cotangents, _ = as_cotangents(jnp.asarray(target)[None], 1, count_classes(model))
+    for name, given, shape in (("matrix", matrix, (3, 3)), ("noise", noise, image.shape)):
+        if given is not None and jnp.shape(given) != shape:
+            raise ValueError(f"{name} must have shape {shape}; got {jnp.shape(given)}.")
+    transform = None if matrix is None else Transform(jnp.asarray(matrix, image.dtype))
+    noise = jnp.zeros_like(image) if noise is None else jnp.asarray(noise, image.dtype)
+    level = jnp.asarray(t, image.dtype)
+    return _transformation(model.forward, resolve(decomposition), pull_back, model.params, image, cotangents[0], transform, noise, level)[0]
+
+
+def image_id(image: Image) -> Integer[Array, ""]:
+    """A 32-bit checksum of the pixels: the same for the same image in any batch.
+
+    Example:
+        >>> bool(image_id(jnp.zeros((2, 2, 3))) == image_id(jnp.ones((2, 2, 3))))
+        False
+    """
+    words = jax.lax.bitcast_convert_type(image.astype(jnp.float32) + jnp.float32(0), jnp.uint32).ravel()  # + 0 makes -0 a 0
+    odd = jnp.arange(words.size, dtype=jnp.uint32) * jnp.uint32(2654435762) + jnp.uint32(1)
+    total = jnp.sum((words ^ (words >> jnp.uint32(15))) * odd, dtype=jnp.uint32)
+    return total ^ (total >> jnp.uint32(16))
+
+
+def contribution(
+    forward: Forward,
+    rules: Decomposition,
+    kind: Literal["adjoint", "inverse"],
+    params: Any,
+    image: Image,
+    cotangents: Float[Array, "k classes"],
+    transform: Transform | None,
+    noise: Image,
+    t: Scalar,
+) -> Float[Array, "k h w 3"]:
+    """The effective transformation of one neighbour for several cotangents: one forward pass, one backward pass for each."""
+
+    def neighbour(image: Image) -> Image:
+        return add_noise(image if transform is None else apply_transform(transform, image), noise, t)
+
+    if kind == "adjoint" or transform is None:
+        _, pull = jax.vjp(lambda image: forward(params, neighbour(image), rules), image)
+        return jax.vmap(lambda cotangent: pull(cotangent)[0])(cotangents)
+    _, pull = jax.vjp(lambda moved: forward(params, moved, rules), neighbour(image))
+    return jax.vmap(lambda cotangent: pull_back(transform, (1.0 - t) * pull(cotangent)[0], "inverse"))(cotangents)
+
+
+_transformation = jax.jit(contribution, static_argnums=(0, 1, 2))
+
+
+@partial(jax.jit, static_argnums=(0, 1, 8, 9))
+def _explain(
+    forward: Forward,
+    rules: Decomposition,
+    params: Any,
+    images: Float[Array, "b h w 3"],
+    cotangents: Float[Array, "b k classes"],
+    key: PRNGKeyArray,
+    image_ids: Integer[Array, " b"],
+    config: DaveConfig,
+    raw: bool,
+    return_samples: bool,
+) -> tuple[Array, Array | None]:
+    height, width = images.shape[1:3]
+    levels = noise_levels(config.num_samples, config.noise_alpha, config.schedule).astype(images.dtype)
+
+    def sample(image, cotangents, key, level) -> Float[Array, "k h w 3"]:
+        transform_key, noise_key = jax.random.split(key)
+        transform = sample_transform(transform_key, config, height, width)
+        noise = jax.random.normal(noise_key, image.shape, image.dtype)
+        return image[None] * contribution(forward, rules, config.pull_back, params, image, cotangents, transform, noise, level)
+
+    def attribute(job) -> tuple[Array, Array | None]:
+        image, cotangents, number = job
+        image_key = jax.random.fold_in(key, number)
+        keys = jax.vmap(lambda i: jax.random.fold_in(image_key, i))(jnp.arange(config.num_samples))
+
+        def one(key_and_level):
+            return sample(image, cotangents, *key_and_level)
+
+        if config.aggregation == "streaming_mean":
+            return _streaming_mean(one, (keys, levels), config), None
+        samples = jax.lax.map(one, (keys, levels), batch_size=config.chunk_size)
+        aggregated = AGGREGATIONS[config.aggregation](samples, config.mad_threshold)
+        return aggregated, jnp.swapaxes(samples, 0, 1) if return_samples else None
+
+    def finish(job):
+        aggregated, samples = attribute(job)
+        return aggregated if raw else jax.vmap(lambda one: postprocess(one, config))(aggregated), samples
+
+    return jax.lax.map(finish, (images, cotangents, image_ids))
+
+
+def _streaming_mean(function: Any, inputs: Any, config: DaveConfig) -> Array:
+    """The mean of `function` over the inputs, one chunk in memory at a time."""
+    chunk, count = config.chunk_size or 1, config.num_samples
+    whole = count - count % chunk
+    batched = jax.vmap(function)
+
+    def add(total, part):
+        return total + jnp.sum(batched(part), axis=0), None
+
+    parts = jax.tree.map(lambda leaf: leaf[:whole].reshape(whole // chunk, chunk, *leaf.shape[1:]), inputs)
+    rest = jax.tree.map(lambda leaf: leaf[whole:], inputs)
+    shape = jax.eval_shape(function, jax.tree.map(lambda leaf: leaf[0], inputs))
+    total, _ = jax.lax.scan(add, jnp.zeros(shape.shape, shape.dtype), parts)
+    if whole < count:
+        total = total + jnp.sum(batched(rest), axis=0)
+    return total / count

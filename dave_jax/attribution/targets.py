@@ -1,0 +1,60 @@
+"""What to explain, as cotangents on the logits."""
+
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array, Float
+
+from dave_jax.models.model import Model
+
+
+def count_classes(model: Model) -> int:
+    """The number of logits of a model."""
+    image = jax.ShapeDtypeStruct((*model.preprocessing.image_size, 3), jnp.float32)
+    (classes,) = jax.eval_shape(lambda params, image: model.forward(params, image, "gradient"), model.params, image).shape
+    return classes
+
+
+def as_cotangents(targets: Any, batch: int, classes: int) -> tuple[Float[Array, "b k classes"], bool]:
+    """Targets as cotangents, and whether there was one target for each image.
+
+    Args:
+        targets: class ids, Int[b] or Int[b k] (a plain integer for every image of the batch); or any cotangents on the logits, Float[b classes]
+            or Float[b k classes]: `e_i - e_j` explains why i rather than j.
+        batch: number of images.
+        classes: number of logits.
+
+    Raises:
+        ValueError: a wrong shape, or a class out of range.
+        TypeError: neither integers nor floats.
+
+    Example:
+        >>> cotangents, single = as_cotangents(jnp.array([2]), 1, 3)
+        >>> cotangents.tolist(), single
+        ([[[0.0, 0.0, 1.0]]], True)
+    """
+    targets = targets if isinstance(targets, jax.Array) else np.asarray(targets)
+    if np.issubdtype(targets.dtype, np.integer):
+        if targets.ndim == 0:
+            targets = np.full(batch, targets)
+        if targets.ndim not in (1, 2) or targets.shape[0] != batch or not targets.size:
+            raise ValueError(
+                f"Class ids must have shape ({batch},) or ({batch}, k), a row for each image; got {targets.shape}. "
+                "For several classes of one image pass [[3, 7]]."
+            )
+        if not isinstance(targets, jax.core.Tracer):
+            wrong = np.unique(np.asarray(targets)[(np.asarray(targets) < 0) | (np.asarray(targets) >= classes)])
+            if wrong.size:
+                raise ValueError(f"Class ids must lie in 0 to {classes - 1}, for the model has {classes} logits; got {wrong.tolist()}.")
+        single = targets.ndim == 1
+        return jax.nn.one_hot(jnp.asarray(targets).reshape(batch, -1), classes), single
+    if not np.issubdtype(targets.dtype, np.floating):
+        raise TypeError(f"Targets are class ids (integers) or cotangents on the logits (floats); got {targets.dtype}.")
+    if targets.ndim not in (2, 3) or targets.shape[0] != batch or targets.shape[-1] != classes:
+        raise ValueError(
+            f"Cotangents must have shape ({batch}, {classes}) or ({batch}, k, {classes}); got {targets.shape}. "
+            "Class ids must be integers: targets.astype(int)."
+        )
+    return jnp.asarray(targets, jnp.result_type(float)).reshape(batch, -1, classes), targets.ndim == 2

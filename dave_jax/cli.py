@@ -1,0 +1,123 @@
+"""The command line: `dave-jax explain`, `dave-jax models`, `dave-jax calibrate`.
+
+Exit codes: 0; 1 when some photographs could not be read and the others are done; 2 for bad usage or input, with one line on standard error;
+130 when interrupted. JAX is imported when a command runs (`dave_jax.commands`), not to print help.
+"""
+
+import argparse
+import importlib
+import io
+import os
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, NoReturn
+
+from dave_jax import __version__
+
+_EXPLAIN = """\
+For each PHOTO, three files appear in the folder:
+  STEM.panel.png    photograph, heat map and overlay; with several targets a column each
+  STEM.overlay.png  the overlay of the first target, in the model's image size
+  STEM.npz          map (k, h, w), target, target_name, probability, pixels (what the model saw), provenance (JSON)
+Photographs of one name get numbers: cat, cat-2. The same seed gives the same maps.
+
+examples:
+  dave-jax explain cat.jpg
+  dave-jax explain *.jpg --model deit3_small_patch16_224.fb_in1k --target top-3 -o maps
+"""
+
+
+class _Parser(argparse.ArgumentParser):
+    def error(self, message: str) -> NoReturn:
+        raise ValueError(f"{message} (see {self.prog} --help)")
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run the command line and return its exit code.
+
+    Args:
+        argv: the arguments; default those of the process.
+
+    Example:
+        >>> main(["models", "deit3_base*_224.fb_in1k"])
+        deit3_base_patch16_224.fb_in1k  noise_alpha 0.9, the authors' preset
+        0
+    """
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        sys.stdout.reconfigure(errors="backslashreplace")  # a file's name may hold what the terminal cannot show
+    try:
+        arguments = _parser().parse_args(argv)
+        code = getattr(importlib.import_module("dave_jax.commands"), arguments.command)(arguments)
+        sys.stdout.flush()
+        return code
+    except KeyboardInterrupt:
+        return fail("interrupted", 130)
+    except BrokenPipeError:  # `dave-jax models | head`
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 0
+    except (ValueError, OSError) as error:
+        return fail(error, 2)
+    except RuntimeError as error:
+        if "RESOURCE_EXHAUSTED" not in str(error):
+            raise
+        return fail("The device's memory does not suffice. Compute fewer samples at once: a smaller --chunk.", 2)
+
+
+def fail(error: object, code: int) -> int:
+    """Print an error as one line on standard error; returns the exit code."""
+    print("dave-jax: error:", " ".join(str(error).split()), file=sys.stderr)
+    return code
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = _Parser(prog="dave-jax", description="Pixel-level explanations of vision transformers.")
+    parser.add_argument("--version", action="version", version=f"dave_jax {__version__}")
+    commands = parser.add_subparsers(metavar="COMMAND", required=True)
+
+    explain = _command(commands, "explain", "explain photographs: which pixels speak for a class", _EXPLAIN)
+    _add_model(explain)
+    explain.add_argument("--target", action="append", metavar="ID|NAME|top-K", help="class to explain; may be repeated (default: top-1)")
+    explain.add_argument("--samples", type=int, metavar="N", help="neighbours to average (default: the model's own number)")
+    explain.add_argument("--chunk", type=int, metavar="N", help="samples computed at once (default: what the memory holds)")
+    explain.add_argument("--noise-alpha", type=float, metavar="A", help="strongest noise level, from 0 to 1 (default: the model's own)")
+    explain.add_argument(
+        "--decomposition", default="effective", metavar="NAME", help="which derivative (default: %(default)s, which is DAVE)"
+    )
+    explain.add_argument("--format", choices=("npz", "npy"), default="npz", help="of the map; npy holds its numbers only")
+    explain.add_argument("-o", "--output", type=Path, default=Path(), metavar="DIR", help="folder for the results (default: this one)")
+
+    models = _command(commands, "models", "list the models of timm that load by name")
+    models.add_argument("pattern", nargs="?", metavar="PATTERN", help="part of a name, or a pattern with * and ?")
+    models.add_argument("--json", action="store_true", help="print one JSON document")
+
+    calibrate = _command(commands, "calibrate", "find the noise level that suits a model")
+    _add_model(calibrate)
+    calibrate.add_argument(
+        "--tolerance", type=float, default=0.1, metavar="P", help="accepted change of the probability (default: %(default)s)"
+    )
+    calibrate.add_argument(
+        "-o", "--output", type=Path, default=Path("calibration.png"), metavar="PNG", help="drawing (default: %(default)s)"
+    )
+    return parser
+
+
+def _command(commands: Any, name: str, text: str, epilog: str | None = None) -> argparse.ArgumentParser:
+    formatter = argparse.RawDescriptionHelpFormatter
+    parser = commands.add_parser(name, help=text, description=text.capitalize(), epilog=epilog, formatter_class=formatter)
+    parser.set_defaults(command=name)
+    return parser
+
+
+def _seed(text: str) -> int:
+    if not text.isdecimal() or int(text) >= 2**32:
+        raise argparse.ArgumentTypeError(f"a seed is an integer from 0 to 2**32 - 1; got {text!r}")
+    return int(text)
+
+
+def _add_model(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("photos", nargs="+", metavar="PHOTO", help="image file")
+    parser.add_argument("--model", metavar="NAME|PATH", help="timm name, org/repo[@revision], folder or file (default: the embedded model)")
+    parser.add_argument("--image-size", type=int, metavar="N", help="height and width in pixels (default: the model's own)")
+    parser.add_argument("--seed", type=_seed, default=0, metavar="S", help="of the noise and the transforms (default: %(default)s)")
+    parser.add_argument("--json", action="store_true", help="print one JSON document")

@@ -1,0 +1,170 @@
+"""What each command of `dave_jax.cli` does: from parsed arguments to files, printed text and an exit code."""
+
+import dataclasses
+import difflib
+import json
+import re
+import sys
+from argparse import Namespace
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import jax
+import numpy as np
+from PIL import Image
+from tqdm import tqdm
+
+import dave_jax as dave
+from dave_jax.cli import fail
+from dave_jax.config import DaveConfig
+from dave_jax.effective.decomposition import resolve
+from dave_jax.models.model import Model
+from dave_jax.models.preprocess import load_photo
+from dave_jax.models.presets import preset
+from dave_jax.plot import curve
+from dave_jax.results import as_text, describe, output_paths, write
+
+
+def explain(arguments: Namespace) -> int:
+    """Write and print the explanation of each photograph."""
+    failed = _missing(arguments.photos)
+    if arguments.output.exists() and not arguments.output.is_dir():
+        raise ValueError(f"-o must name a folder; {str(arguments.output)!r} is a file.")
+    resolve(arguments.decomposition)  # before a model is downloaded for nothing
+    model = dave.load(arguments.model, image_size=arguments.image_size)
+    config = _configure(model.config, arguments)
+    settings = {"decomposition": arguments.decomposition, "seed": arguments.seed, "config": _plain(config)}
+    provenance = _provenance(model) | {"image_size": list(model.preprocessing.image_size)} | settings
+    outputs = output_paths(arguments.photos, arguments.output, f".{arguments.format}")
+    quiet = len(arguments.photos) < 2 or arguments.json or not sys.stderr.isatty()
+    results = []
+    for photo, paths in tqdm(list(zip(arguments.photos, outputs, strict=True)), unit="photo", disable=quiet):
+        if photo in failed:
+            continue
+        try:
+            images = model.preprocess(photo)
+        except (ValueError, OSError) as error:
+            failed[photo] = error
+            continue
+        logits = np.asarray(model.logits(images))[0]
+        targets = choose_targets(model, logits, arguments.target or ["top-1"])
+        key = jax.random.key(arguments.seed)
+        maps = dave.explain(model, images, np.array([targets]), key=key, config=config, decomposition=arguments.decomposition)
+        result = describe(model, photo, logits, targets)
+        write(paths, np.asarray(maps)[0], model.preprocessing.denormalise(images)[0], result, provenance)
+        result["files"] = {kind: str(path) for kind, path in paths.items()}
+        results.append(result)
+        if not arguments.json:
+            tqdm.write(as_text(result), file=sys.stdout)
+    if arguments.json:
+        print(json.dumps(provenance | {"photos": results, "failed": _messages(failed)}, indent=2))
+    return _report(failed, len(results))
+
+
+def models(arguments: Namespace) -> int:
+    """Print the names that load, with the authors' noise levels."""
+    names = dave.known_models(arguments.pattern)
+    if not names:
+        near = difflib.get_close_matches(arguments.pattern, dave.known_models(), n=3, cutoff=0.4)
+        hint = f"Near names: {', '.join(near)}." if near else "Without a pattern all are listed."
+        raise ValueError(f"No model of timm fits {arguments.pattern!r}. {hint}")
+    presets = {name: preset(name.partition(".")[0]) for name in names}
+    levels = {name: None if config is None else float(config.noise_alpha) for name, config in presets.items()}
+    if arguments.json:
+        print(json.dumps([{"name": name, "noise_alpha": level} for name, level in levels.items()], indent=2))
+    else:
+        print("\n".join(name if level is None else f"{name}  noise_alpha {level:g}, the authors' preset" for name, level in levels.items()))
+    return 0
+
+
+def calibrate(arguments: Namespace) -> int:
+    """Draw and print the calibration curve of a model."""
+    failed = _missing(arguments.photos)
+    if arguments.output.suffix.lower() not in Image.registered_extensions():
+        raise ValueError(f"-o must name an image file such as calibration.png; got {str(arguments.output)!r}.")
+    model = dave.load(arguments.model, image_size=arguments.image_size)
+    images = []
+    for photo in arguments.photos:
+        try:
+            images += [] if photo in failed else [model.preprocess(photo)]
+        except (ValueError, OSError) as error:
+            failed[photo] = error
+    if not images:
+        return _report(failed, 0)
+    key = jax.random.key(arguments.seed)
+    found = dave.calibrate(model, jax.numpy.concatenate(images), key=key, tolerance=arguments.tolerance)
+    arguments.output.parent.mkdir(parents=True, exist_ok=True)
+    curve(found.levels, found.change, found.noise_alpha, tolerance=found.tolerance, title=model.name).save(arguments.output)
+    numbers = {field.name: getattr(found, field.name) for field in dataclasses.fields(found) if field.name != "config"}
+    numbers = {name: np.asarray(value, float).tolist() for name, value in numbers.items()} | {"config": _plain(found.config)}
+    if arguments.json:
+        written = {"photos": len(images), "seed": arguments.seed, "file": str(arguments.output), "failed": _messages(failed)}
+        print(json.dumps(_provenance(model) | numbers | written, indent=2))
+    else:
+        print(f"{model.name}: up to noise_alpha {found.noise_alpha:.3g} the target's probability changes by {found.tolerance:g} or less")
+        print("\n".join(f"  level {level:.3f}  change {change:.4f}" for level, change in zip(found.levels, found.change, strict=True)))
+        print(f"  the transforms, to {found.strength:.0%} of their ranges\n  wrote {arguments.output}")
+    return _report(failed, len(images))
+
+
+def choose_targets(model: Model, logits: np.ndarray, wanted: Sequence[str]) -> list[int]:
+    """Class ids, each once, from ids, names and `top-K`.
+
+    Raises:
+        ValueError: a name that the model does not have, or a number that is too large.
+    """
+    targets = []
+    for want in wanted:
+        if match := re.fullmatch(r"top-(\d+)", want):
+            if not 1 <= int(match[1]) <= len(logits):
+                raise ValueError(f"top-K needs K from 1 to {len(logits)}, the number of the model's classes; got {want!r}.")
+            targets += np.argsort(-logits, kind="stable")[: int(match[1])].tolist()
+        else:
+            targets.append(model.class_index(want))
+        if targets[-1] >= len(logits):
+            raise ValueError(f"A class id lies in 0 to {len(logits) - 1}, for the model has {len(logits)} classes; got {want}.")
+    return list(dict.fromkeys(targets))
+
+
+def _missing(photos: Sequence[str]) -> dict[str, Exception]:
+    """The names that are no files, before anything slow happens. Raises if none is one."""
+    failed: dict[str, Exception] = {}
+    for photo in photos:
+        if not Path(photo).is_file():
+            try:
+                load_photo(photo)
+            except (ValueError, OSError) as error:
+                failed[photo] = error
+    if len(failed) == len(set(photos)):
+        raise ValueError(" ".join(str(error) for error in failed.values()))
+    return failed
+
+
+def _configure(config: DaveConfig, arguments: Namespace) -> DaveConfig:
+    """The model's settings with those of the command line in their place."""
+    given = {"num_samples": arguments.samples, "chunk_size": arguments.chunk, "noise_alpha": arguments.noise_alpha}
+    changes: dict[str, Any] = {name: value for name, value in given.items() if value is not None}
+    if "chunk_size" not in changes and (config.chunk_size or 0) > changes.get("num_samples", config.num_samples):
+        changes["chunk_size"] = None
+    return dataclasses.replace(config, **changes)
+
+
+def _provenance(model: Model) -> dict[str, Any]:
+    return {"dave_jax": dave.__version__, "model": model.name, "source": model.source}
+
+
+def _plain(config: DaveConfig) -> dict[str, Any]:
+    """Traced scalars as floats, for JSON."""
+    return {name: value if value is None or isinstance(value, int | str) else float(value) for name, value in vars(config).items()}
+
+
+def _messages(failed: Mapping[str, Exception]) -> list[dict[str, str]]:
+    return [{"photo": photo, "error": str(error)} for photo, error in failed.items()]
+
+
+def _report(failed: Mapping[str, Exception], done: int) -> int:
+    """A line for each photograph that failed, and the exit code."""
+    for error in failed.values():
+        fail(error, 1)
+    return 0 if not failed else 1 if done else 2

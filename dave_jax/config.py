@@ -1,0 +1,110 @@
+"""`DaveConfig`: everything that one explanation depends on besides the model, the image and the key."""
+
+import dataclasses
+from typing import Literal
+
+import jax
+from jaxtyping import Array, Float
+
+Scalar = float | Float[Array, ""]
+
+_STATIC = (
+    *("num_samples", "chunk_size", "schedule", "pull_back", "aggregation", "gaussian_size", "bilateral_size"),
+    *("random_padding", "random_blur"),
+)
+
+
+@dataclasses.dataclass(frozen=True)
+class DaveConfig:
+    """Settings of `explain`. Floats are traced: changing one compiles nothing. The others are static.
+
+    The defaults are those of the authors' repository; `noise_alpha` is each model's own (see `calibrate`).
+
+    Attributes:
+        num_samples: neighbours of the image that are averaged.
+        chunk_size: samples that are computed at once, at most `num_samples`; None chooses it from the device's memory.
+        noise_alpha: the strongest noise level, in [0, 1): levels run from 0 to it (see `sampling.noise`).
+        schedule: `linear` in the level t, or `angle`: linear in theta where `1 - t = cos(theta)`.
+        flip_probability: of a horizontal flip.
+        rotation: largest angle, in degrees.
+        shift: largest shift, as a share of the image's size, for each axis.
+        scale_min, scale_max: range of the isotropic scale.
+        random_padding: whether to shrink the image into a zero border; `padding` is then the largest border, as a share of the size.
+        padding: see `random_padding`.
+        random_blur: whether to blur; `blur` is then the largest sigma, in pixels.
+        blur: see `random_blur`.
+        pull_back: `adjoint` (the gradient with respect to the image before its transform; the authors' code) or `inverse` (the paper's
+            notation: the map is warped back).
+        aggregation: `mad_mean`, `mean`, `median`, or `streaming_mean` (the mean, in memory that does not grow with `num_samples`).
+        mad_threshold: samples further than this many robust standard deviations from the median are left out by `mad_mean`.
+        gaussian_size, gaussian_sigma, gaussian_share: post-processing blends this share of a blurred map with the map; kernel size and
+            sigma in pixels.
+        bilateral_size, bilateral_sigma, bilateral_range: the bilateral filter's kernel size and sigma in pixels, and its sigma in units of
+            the map.
+    """
+
+    num_samples: int = 50
+    chunk_size: int | None = None
+    noise_alpha: Scalar = 0.5
+    schedule: Literal["linear", "angle"] = "linear"
+    flip_probability: Scalar = 0.5
+    rotation: Scalar = 20.0
+    shift: Scalar = 0.1
+    scale_min: Scalar = 0.9
+    scale_max: Scalar = 1.1
+    random_padding: bool = False
+    padding: Scalar = 0.1
+    random_blur: bool = False
+    blur: Scalar = 1.0
+    pull_back: Literal["adjoint", "inverse"] = "adjoint"
+    aggregation: Literal["mad_mean", "mean", "median", "streaming_mean"] = "mad_mean"
+    mad_threshold: Scalar = 2.5
+    gaussian_size: int = 11
+    gaussian_sigma: Scalar = 7.0
+    gaussian_share: Scalar = 0.5
+    bilateral_size: int = 5
+    bilateral_sigma: Scalar = 0.5
+    bilateral_range: Scalar = 0.05
+
+    def __post_init__(self):
+        problems = []
+        for name, least in (("num_samples", 1), ("gaussian_size", 1), ("bilateral_size", 1)):
+            value = getattr(self, name)
+            if not isinstance(value, int) or value < least:
+                problems.append(f"{name} must be an integer of at least {least}; got {value!r}")
+        for name in ("gaussian_size", "bilateral_size"):
+            if isinstance(getattr(self, name), int) and getattr(self, name) % 2 == 0:
+                problems.append(f"{name} must be odd; got {getattr(self, name)}")
+        if self.chunk_size is not None and not 1 <= self.chunk_size <= self.num_samples:
+            problems.append(f"chunk_size must be between 1 and num_samples={self.num_samples}, or None to choose it; got {self.chunk_size}")
+        for name, choices in (
+            ("schedule", ("linear", "angle")),
+            ("pull_back", ("adjoint", "inverse")),
+            ("aggregation", ("mad_mean", "mean", "median", "streaming_mean")),
+        ):
+            if getattr(self, name) not in choices:
+                problems.append(f"{name} must be one of {list(choices)}; got {getattr(self, name)!r}")
+        for name, low, high in (
+            ("noise_alpha", 0.0, 1.0),
+            ("flip_probability", 0.0, 1.0),
+            ("rotation", 0.0, 360.0),
+            ("shift", 0.0, 1.0),
+            ("scale_min", 1e-3, 1e3),
+            ("scale_max", 1e-3, 1e3),
+            ("padding", 0.0, 0.49),
+            ("blur", 0.0, 1e3),
+            ("mad_threshold", 0.0, float("inf")),
+            ("gaussian_share", 0.0, 1.0),
+        ):
+            value = getattr(self, name)
+            if isinstance(value, (int, float)) and not low <= value <= high:  # traced values cannot be looked at
+                problems.append(f"{name} must lie in [{low:g}, {high:g}]; got {value}")
+        if problems:
+            raise ValueError("DaveConfig: " + "; ".join(problems) + ".")
+
+
+jax.tree_util.register_dataclass(
+    DaveConfig,
+    data_fields=[field.name for field in dataclasses.fields(DaveConfig) if field.name not in _STATIC],
+    meta_fields=list(_STATIC),
+)

@@ -1,0 +1,266 @@
+"""The layers of a vision transformer, each returning its output and the linear operator that made it.
+
+Every layer takes one example (tokens, width), builds its operator from it, applies the decomposition's rule, and computes
+
+    output = operator(x) + offset
+
+so that forward pass and operator cannot drift apart; `offset` gathers the biases. Batching is `jax.vmap` outside. Values never depend
+on the decomposition: only derivatives do. Parameters are plain dicts: `kernel` (in, out), `bias`, `scale`.
+
+Example:
+    >>> import jax
+    >>> tokens = jax.random.normal(jax.random.key(0), (5, 8))
+    >>> params = {"scale": jnp.ones(8), "bias": jnp.zeros(8)}
+    >>> output, op = layer_norm(params, tokens, effective, eps=1e-6)
+    >>> bool(jnp.allclose(output, op(tokens) + params["bias"]))
+    True
+"""
+
+from collections.abc import Mapping
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Float
+
+from dave_jax.effective.activations import multiplier
+from dave_jax.effective.decomposition import Decomposition
+from dave_jax.effective.decomposition import effective as effective
+from dave_jax.effective.operators import (
+    Average,
+    Centering,
+    Chain,
+    Dense,
+    Diagonal,
+    Identity,
+    Mixing,
+    Operator,
+    Rearrange,
+    Select,
+    Sum,
+)
+
+Params = Mapping[str, Any]
+Tokens = Float[Array, "tokens width"]
+Result = tuple[Float[Array, "..."], Operator]
+
+
+def _row(vector: Float[Array, "*tokens width"], rank: int) -> Float[Array, "..."]:
+    """The vector as an array of that rank, along the last axis; one row for each token is kept as it is."""
+    return vector.reshape((1,) * (rank - vector.ndim) + vector.shape)
+
+
+def dense(params: Params, x: Float[Array, "... in"], decomposition: Decomposition) -> Result:
+    """`y = x W + b`: operator W, offset b (absent without a bias)."""
+    op = decomposition.linear(Dense(params["kernel"], x.shape))
+    y = op(x)
+    return (y + _row(params["bias"], x.ndim) if "bias" in params else y), op
+
+
+def layer_norm(params: Params, x: Float[Array, "... width"], decomposition: Decomposition, *, eps: float) -> Result:
+    """`y = gamma * (H x) / sigma(x) + beta`, `sigma(x) = sqrt(mean((H x)^2) + eps)`, H the centering (arXiv 1607.06450).
+
+    H stays linear under every decomposition; only 1/sigma depends on the image.
+    """
+    centering = Centering(x.shape)
+    centred = centering(x)
+    inverse_sigma = jax.lax.rsqrt(jnp.mean(jnp.square(centred), axis=-1, keepdims=True) + eps)
+    normalise = decomposition.normalisation(Diagonal(inverse_sigma, x.shape))
+    scale = Diagonal(_row(params["scale"], x.ndim), x.shape)
+    y = scale(normalise(centred)) + _row(params["bias"], x.ndim)
+    return y, Chain((centering, normalise, scale))
+
+
+def rms_norm(params: Params, x: Float[Array, "... width"], decomposition: Decomposition, *, eps: float) -> Result:
+    """`y = gamma * x / sqrt(mean(x^2) + eps)` (arXiv 1910.07467)."""
+    inverse_rms = jax.lax.rsqrt(jnp.mean(jnp.square(x), axis=-1, keepdims=True) + eps)
+    normalise = decomposition.normalisation(Diagonal(inverse_rms, x.shape))
+    scale = Diagonal(_row(params["scale"], x.ndim), x.shape)
+    return scale(normalise(x)), Chain((normalise, scale))
+
+
+def norm(params: Params, x: Float[Array, "... width"], decomposition: Decomposition, *, eps: float) -> Result:
+    """LayerNorm where the parameters hold a bias, RMSNorm where they hold only a scale."""
+    return (layer_norm if "bias" in params else rms_norm)(params, x, decomposition, eps=eps)
+
+
+def activation(x: Float[Array, "..."], decomposition: Decomposition, *, name: str) -> Result:
+    """`y = m(x) * x`: a diagonal operator with the activation's multiplier (see `activations`)."""
+    op = decomposition.activation(Diagonal(multiplier(name)(x), x.shape))
+    return op(x), op
+
+
+def mlp(params: Params, x: Tokens, decomposition: Decomposition, *, activation_name: str, eps: float) -> Result:
+    """`fc2(norm(phi(fc1(x))))`, or with a gate `fc2(norm(phi(gate(x)) * fc1(x)))` (SwiGLU, arXiv 2002.05202).
+
+    The gate is there when `params` has `gate`, the norm when it has `norm`.
+    """
+    hidden, first = dense(params["fc1"], x, decomposition)
+    if "gate" in params:
+        gate, _ = dense(params["gate"], x, decomposition)
+        value, _ = activation(gate, decomposition, name=activation_name)
+        middle = decomposition.gate(Diagonal(value, hidden.shape))
+        hidden = middle(hidden)
+    else:
+        hidden, middle = activation(hidden, decomposition, name=activation_name)
+    links = [first, middle]
+    if "norm" in params:
+        hidden, op = norm(params["norm"], hidden, decomposition, eps=eps)
+        links.append(op)
+    y, last = dense(params["fc2"], hidden, decomposition)
+    return y, Chain((*links, last))
+
+
+def split_heads(shape: tuple[int, ...], num_heads: int) -> Rearrange:
+    """(tokens, heads * c) to (heads, tokens, c)."""
+    tokens, width = shape
+    split = (tokens, num_heads, width // num_heads)
+    return Rearrange((tokens, width), split, (1, 0, 2), (num_heads, tokens, width // num_heads))
+
+
+def mixing(
+    query: Float[Array, "heads queries c"],
+    key: Float[Array, "heads keys c"],
+    value: Float[Array, "heads keys c"],
+    decomposition: Decomposition,
+) -> Result:
+    """`softmax(q k^T / sqrt(c)) v` for every head: the attention matrix is the operator, the values its argument."""
+    scores = (query * query.shape[-1] ** -0.5) @ jnp.swapaxes(key, -1, -2)
+    weights = jnp.exp(scores - jax.lax.stop_gradient(jnp.max(scores, axis=-1, keepdims=True)))
+    op = decomposition.attention(Mixing(weights, jnp.sum(weights, axis=-1, keepdims=True), value.shape))
+    return op(value), op
+
+
+def _heads(params: Params, name: str, x: Tokens, decomposition: Decomposition, num_heads: int, eps: float) -> Result:
+    """Project `x` by `params[name]`, split the heads, and normalise them where `params` has `name_norm`."""
+    projected, project = dense(params[name], x, decomposition)
+    split = split_heads(projected.shape, num_heads)
+    heads, op = split(projected), Chain((project, split))
+    if f"{name}_norm" in params:
+        heads, normalise = norm(params[f"{name}_norm"], heads, decomposition, eps=eps)
+        op = normalise @ op
+    return heads, op
+
+
+def attention(
+    params: Params,
+    x: Tokens,
+    decomposition: Decomposition,
+    *,
+    num_heads: int,
+    eps: float,
+    latent: Tokens | None = None,
+) -> Result:
+    """Multi-head attention (arXiv 1706.03762): `proj(norm(concat_h softmax(q_h k_h^T / sqrt(c)) v_h))`.
+
+    Args:
+        params: `query`, `key`, `value`, `proj`; optional `query_norm` and `key_norm` (over each head), `norm` (before `proj`).
+        x: the tokens, shape (tokens, width).
+        decomposition: the rules.
+        num_heads: number of heads; divides the width.
+        eps: of the norms.
+        latent: what asks the queries, if not `x` itself (attention pooling).
+
+    Returns:
+        Output (queries, width), and the operator that takes x to it along the values.
+    """
+    query, _ = _heads(params, "query", x if latent is None else latent, decomposition, num_heads, eps)
+    key, _ = _heads(params, "key", x, decomposition, num_heads, eps)
+    value, values = _heads(params, "value", x, decomposition, num_heads, eps)
+    mixed, mix = mixing(query, key, value, decomposition)
+    merge = split_heads((mixed.shape[1], mixed.shape[0] * mixed.shape[2]), num_heads).transpose()
+    y, links = merge(mixed), [values, mix, merge]
+    if "norm" in params:
+        y, normalise = norm(params["norm"], y, decomposition, eps=eps)
+        links.append(normalise)
+    y, project = dense(params["proj"], y, decomposition)
+    return y, Chain((*links, project))
+
+
+def layer_scale(params: Params, x: Tokens) -> Result:
+    """`y = gamma * x` (arXiv 2103.17239)."""
+    op = Diagonal(_row(params["scale"], x.ndim), x.shape)
+    return op(x), op
+
+
+def block(
+    params: Params, x: Tokens, decomposition: Decomposition, *, num_heads: int, activation_name: str, eps: float
+) -> tuple[Tokens, tuple[Operator, Operator]]:
+    """A pre-norm transformer block: `x + ls1(attention(norm1(x)))`, then `x + ls2(mlp(norm2(x)))`.
+
+    Returns the output and the operators of the two branches (each block is `(I + mlp branch)(I + attention branch)`).
+    """
+
+    def branch(name: str, x: Tokens) -> Result:
+        y, normalise = norm(params[f"{name}_norm"], x, decomposition, eps=eps)
+        if name == "attention":
+            y, op = attention(params[name], y, decomposition, num_heads=num_heads, eps=eps)
+        else:
+            y, op = mlp(params[name], y, decomposition, activation_name=activation_name, eps=eps)
+        links = [normalise, op]
+        if f"{name}_scale" in params:
+            y, scale = layer_scale(params[f"{name}_scale"], y)
+            links.append(scale)
+        return y, Chain(tuple(links))
+
+    y, first = branch("attention", x)
+    x = decomposition.residual(x, y)
+    y, second = branch("mlp", x)
+    return decomposition.residual(x, y), (first, second)
+
+
+def patch_embedding(
+    params: Params, image: Float[Array, "h w channels"], decomposition: Decomposition, *, patch_size: tuple[int, int]
+) -> Result:
+    """Cut the image into patches and project each: `kernel` (patch height * patch width * channels, width).
+
+    Returns (patches, width), the patches row by row, and the operator from the image to it.
+    """
+    height, width, channels = image.shape
+    rows, columns = height // patch_size[0], width // patch_size[1]
+    cut = Rearrange(
+        image.shape,
+        (rows, patch_size[0], columns, patch_size[1], channels),
+        (0, 2, 1, 3, 4),
+        (rows * columns, patch_size[0] * patch_size[1] * channels),
+    )
+    patches, project = dense(params, cut(image), decomposition)
+    return patches, Chain((cut, project))
+
+
+def pool(
+    params: Params,
+    x: Tokens,
+    decomposition: Decomposition,
+    *,
+    kind: str,
+    num_prefix: int,
+    num_heads: int,
+    activation_name: str,
+    eps: float,
+) -> Result:
+    """From tokens (n, d) to one (1, d): the class token, the average, or attention pooling (SigLIP's MAP head).
+
+    Args:
+        params: of attention pooling (`latent`, `attention`, `mlp_norm`, `mlp`); empty for the others.
+        x: the tokens, prefix tokens first.
+        decomposition: the rules.
+        kind: `token`, `avg` or `map`.
+        num_prefix: how many leading tokens `avg` and `map` leave out.
+        num_heads: of attention pooling.
+        activation_name: of attention pooling.
+        eps: of attention pooling's norm.
+    """
+    if kind == "token":
+        op: Operator = Select(x.shape, 0, 1)
+        return op(x), op
+    select = Select(x.shape, num_prefix, x.shape[0]) if num_prefix else Identity(x.shape)
+    x = select(x)
+    if kind == "avg":
+        op = Average(x.shape)
+        return op(x), Chain((select, op))
+    y, attend = attention(params["attention"], x, decomposition, num_heads=num_heads, eps=eps, latent=params["latent"])
+    normalised, normalise = norm(params["mlp_norm"], y, decomposition, eps=eps)
+    branch, op = mlp(params["mlp"], normalised, decomposition, activation_name=activation_name, eps=eps)
+    residual = Sum((Identity(y.shape), op @ normalise))
+    return decomposition.residual(y, branch), Chain((select, attend, residual))

@@ -1,0 +1,302 @@
+"""Linear operators: what a network does to its input once everything that depends on the image is fixed.
+
+An operator `A` is a small immutable pytree with three methods,
+
+    A(x)            the product A x, for x of shape `A.in_shape`
+    A.transpose()   the operator A^T, with <A x, y> = <x, A^T y>
+    A.as_matrix()   the dense matrix, shape (size of output, size of input), acting on flattened arrays
+
+`in_shape` and `out_shape` are static, so operators pass through `jit`, `vmap` and `scan`. An operator may depend on the image
+through its arrays (an attention matrix, 1/sigma); it is still linear in its argument.
+
+The protocol follows lineax's `AbstractLinearOperator`; the names of the parts follow the DAVE paper (arXiv 2602.06613, eq. 2).
+
+Example:
+    >>> import jax.numpy as jnp
+    >>> halve = Diagonal(jnp.array([0.5, 0.5]), (2,))
+    >>> centre = Centering((2,))
+    >>> Chain((centre, halve))(jnp.array([3.0, 1.0])).tolist()
+    [0.5, -0.5]
+"""
+
+import abc
+import dataclasses
+import math
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Float
+
+Shape = tuple[int, ...]
+
+Leaf = Any
+"""An array. Not annotated with its shape: `scan` and `vmap` stack operators on further axes, and pytrees carry other things than arrays."""
+
+
+class Operator(abc.ABC):
+    """Base of all operators. Subclasses define `__call__`; the rest has a correct, slower default."""
+
+    in_shape: Shape
+
+    @abc.abstractmethod
+    def __call__(self, x: Float[Array, "..."]) -> Float[Array, "..."]:
+        """The product with `x`, an array of shape `in_shape`."""
+
+    @property
+    def out_shape(self) -> Shape:
+        """The shape of the product."""
+        return self.in_shape
+
+    def transpose(self) -> "Operator":
+        """The adjoint operator."""
+        return Transposed(self)
+
+    def as_matrix(self) -> Float[Array, "rows columns"]:
+        """The dense matrix: `A.as_matrix() @ x.ravel() == A(x).ravel()`. For inspection and tests: it is large."""
+        size = math.prod(self.in_shape)
+        dtype = jnp.result_type(float, *jax.tree.leaves(self))
+        columns = jax.vmap(lambda unit: self(unit.reshape(self.in_shape)).ravel())(jnp.eye(size, dtype=dtype))
+        return columns.T
+
+    def __matmul__(self, first: "Operator") -> "Chain":
+        """`second @ first`: apply `first`, then `second`."""
+        return Chain((first, self))
+
+
+def operator(data: tuple[str, ...], meta: tuple[str, ...] = ("in_shape",)):
+    """Make a class a frozen dataclass and a pytree: `data` fields are arrays or operators, `meta` fields static."""
+
+    def decorate(cls):
+        cls = dataclasses.dataclass(frozen=True)(cls)
+        return jax.tree_util.register_dataclass(cls, data_fields=list(data), meta_fields=list(meta))
+
+    return decorate
+
+
+@operator(())
+class Identity(Operator):
+    """`I x = x`."""
+
+    in_shape: Shape
+
+    def __call__(self, x):
+        return x
+
+    def transpose(self):
+        return self
+
+
+@operator(("kernel",))
+class Dense(Operator):
+    """`x W` along the last axis; `kernel` is W, shape (in, out)."""
+
+    kernel: Leaf
+    in_shape: Shape
+
+    def __call__(self, x):
+        return x @ self.kernel
+
+    @property
+    def out_shape(self):
+        return (*self.in_shape[:-1], self.kernel.shape[-1])
+
+    def transpose(self):
+        return Dense(jnp.swapaxes(self.kernel, -1, -2), self.out_shape)
+
+
+@operator(("scale",))
+class Diagonal(Operator):
+    """`s * x`, with `scale` s of the rank of x and broadcastable to it."""
+
+    scale: Leaf
+    in_shape: Shape
+
+    def __call__(self, x):
+        return x * self.scale
+
+    def transpose(self):
+        return self
+
+
+@operator(())
+class Centering(Operator):
+    """`H x = x - mean(x)` along the last axis, H = I - 1 1^T / d: symmetric, and never formed as a matrix."""
+
+    in_shape: Shape
+
+    def __call__(self, x):
+        return x - jnp.mean(x, axis=-1, keepdims=True)
+
+    def transpose(self):
+        return self
+
+
+@operator(("weights", "total"))
+class Mixing(Operator):
+    """Attention as a linear map of the values: `A v`, with `A = weights / total`, one matrix for each head.
+
+    `weights` (heads, queries, keys) are the exponentials of softmax and `total` (heads, queries, 1) their sums: dividing
+    after the product touches `head_dim` numbers a query instead of `keys`. `matrix` is the attention matrix itself.
+    """
+
+    weights: Leaf
+    total: Leaf
+    in_shape: Shape
+
+    def __call__(self, x):
+        return (self.weights @ x) / self.total
+
+    @property
+    def matrix(self) -> Float[Array, "heads queries keys"]:
+        """The attention matrix; its rows sum to one."""
+        return self.weights / self.total
+
+    @property
+    def out_shape(self):
+        return (self.in_shape[0], self.weights.shape[-2], self.in_shape[-1])
+
+    def transpose(self):
+        matrix = jnp.swapaxes(self.matrix, -1, -2)
+        return Mixing(matrix, jnp.ones_like(matrix[..., :1]), self.out_shape)
+
+
+@operator((), ("in_shape", "split", "order", "shape"))
+class Rearrange(Operator):
+    """A permutation of the entries: reshape to `split`, transpose the axes by `order`, reshape to `shape`."""
+
+    in_shape: Shape
+    split: Shape
+    order: Shape
+    shape: Shape
+
+    def __call__(self, x):
+        return x.reshape(self.split).transpose(self.order).reshape(self.shape)
+
+    @property
+    def out_shape(self):
+        return self.shape
+
+    def transpose(self):
+        inverse = tuple(self.order.index(axis) for axis in range(len(self.order)))
+        return Rearrange(self.shape, tuple(self.split[axis] for axis in self.order), inverse, self.in_shape)
+
+
+@operator((), ("in_shape", "before", "after"))
+class Pad(Operator):
+    """Room for other tokens: `before` zero rows in front of the tokens, `after` behind. Its transpose is `Select`."""
+
+    in_shape: Shape
+    before: int
+    after: int
+
+    def __call__(self, x):
+        return jnp.pad(x, ((self.before, self.after), (0, 0)))
+
+    @property
+    def out_shape(self):
+        return (self.before + self.in_shape[0] + self.after, self.in_shape[1])
+
+    def transpose(self):
+        return Select(self.out_shape, self.before, self.before + self.in_shape[0])
+
+
+@operator((), ("in_shape", "start", "stop"))
+class Select(Operator):
+    """Tokens `start` to `stop` (exclusive). Its transpose is `Pad`."""
+
+    in_shape: Shape
+    start: int
+    stop: int
+
+    def __call__(self, x):
+        return x[self.start : self.stop]
+
+    @property
+    def out_shape(self):
+        return (self.stop - self.start, self.in_shape[1])
+
+    def transpose(self):
+        return Pad(self.out_shape, self.start, self.in_shape[0] - self.stop)
+
+
+@operator(())
+class Average(Operator):
+    """The mean over tokens, kept as one token: (n, d) to (1, d)."""
+
+    in_shape: Shape
+
+    def __call__(self, x):
+        return jnp.mean(x, axis=0, keepdims=True)
+
+    @property
+    def out_shape(self):
+        return (1, *self.in_shape[1:])
+
+
+@operator(("terms",), ())
+class Sum(Operator):
+    """`sum_i A_i x` of operators with equal shapes."""
+
+    terms: tuple[Operator, ...]
+
+    def __call__(self, x):
+        first, *rest = self.terms
+        return sum((term(x) for term in rest), start=first(x))
+
+    @property
+    def in_shape(self):
+        return self.terms[0].in_shape
+
+    @property
+    def out_shape(self):
+        return self.terms[0].out_shape
+
+    def transpose(self):
+        return Sum(tuple(term.transpose() for term in self.terms))
+
+
+@operator(("links",), ())
+class Chain(Operator):
+    """`A_n ... A_2 A_1 x`: the links in the order in which they act."""
+
+    links: tuple[Operator, ...]
+
+    def __call__(self, x):
+        for link in self.links:
+            x = link(x)
+        return x
+
+    @property
+    def in_shape(self):
+        return self.links[0].in_shape
+
+    @property
+    def out_shape(self):
+        return self.links[-1].out_shape
+
+    def transpose(self):
+        return Chain(tuple(link.transpose() for link in reversed(self.links)))
+
+
+@operator(("original",), ())
+class Transposed(Operator):
+    """The adjoint of any operator, by `jax.linear_transpose`."""
+
+    original: Operator
+
+    def __call__(self, x):
+        template = jax.ShapeDtypeStruct(self.original.in_shape, x.dtype)
+        (result,) = jax.linear_transpose(self.original, template)(x)
+        return result
+
+    @property
+    def in_shape(self):
+        return self.original.out_shape
+
+    @property
+    def out_shape(self):
+        return self.original.in_shape
+
+    def transpose(self):
+        return self.original

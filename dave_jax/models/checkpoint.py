@@ -1,0 +1,55 @@
+"""`Checkpoint`: safetensors files, read array by array in NumPy."""
+
+import functools
+import hashlib
+from collections.abc import Iterable, Iterator, Mapping
+from pathlib import Path
+
+import ml_dtypes  # noqa: F401 registers bfloat16 with NumPy
+import numpy as np
+from safetensors import SafetensorError, safe_open
+
+
+class Checkpoint(Mapping[str, np.ndarray]):
+    """The arrays of one or several safetensors files, read one at a time, and their metadata.
+
+    Raises:
+        FileNotFoundError: a file is missing.
+        ValueError: a file is cut off or no safetensors file.
+    """
+
+    def __init__(self, paths: Iterable[Path]):
+        self.paths = tuple(paths)
+        self.metadata: dict[str, str] = {}
+        self._files = {}
+        for path in self.paths:
+            try:
+                file = safe_open(path, framework="numpy")
+            except FileNotFoundError as error:
+                raise FileNotFoundError(f"There is no file {str(path)!r}. Check the path, or download it again.") from error
+            except (OSError, SafetensorError) as error:
+                raise ValueError(
+                    f"A checkpoint must be a whole safetensors file; {str(path)!r} is not ({error}). "
+                    "It may be cut off, or a pointer that Git LFS left (git lfs pull): copy or download it again."
+                ) from error
+            self.metadata |= file.metadata() or {}
+            self._files |= dict.fromkeys(file.keys(), file)
+
+    def __getitem__(self, key: str) -> np.ndarray:
+        return self._files[key].get_tensor(key)
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._files)
+
+    def __len__(self) -> int:
+        return len(self._files)
+
+    @functools.cached_property
+    def fingerprint(self) -> str:
+        """`sha256:` and the first 16 hexadecimal digits of the files' SHA-256, one after the other."""
+        digest = hashlib.sha256()
+        for path in self.paths:
+            with path.open("rb") as file:
+                while chunk := file.read(1 << 20):
+                    digest.update(chunk)
+        return f"sha256:{digest.hexdigest()[:16]}"

@@ -1,0 +1,155 @@
+"""`load`: a model by its name, from the Hugging Face hub, a folder, a file, or the one embedded in the package.
+
+    name -> files (config.json, safetensors) -> configuration + arrays -> parameters on the device -> Model
+
+Weights are read from safetensors alone; nothing is unpickled.
+"""
+
+import fnmatch
+import functools
+import json
+import operator
+import os
+from pathlib import Path
+from typing import Any
+
+import jax
+
+from dave_jax.config import DaveConfig
+from dave_jax.models import store
+from dave_jax.models.checkpoint import Checkpoint
+from dave_jax.models.files import Found, find_local, find_on_hub, is_local
+from dave_jax.models.model import Model
+from dave_jax.models.presets import preset
+from dave_jax.models.vit import ViT
+
+EMBEDDED = Path(__file__).parents[1] / "assets" / "default"
+"""The folder of the embedded model."""
+
+
+def load(name: str | os.PathLike | None = None, *, image_size: int | tuple[int, int] | None = None, revision: str | None = None) -> Model:
+    """Load a model to explain.
+
+    Args:
+        name: one of
+
+            - None: the small model embedded in the package;
+            - a folder in the format of `store.save`, or in timm's layout (`config.json`, `model.safetensors`, which may be sharded);
+            - a `.safetensors` file of either kind;
+            - a name of timm, `deit3_base_patch16_224.fb_in1k`; without a tag (`deit3_base_patch16_224`) timm's first;
+            - a repository of the Hugging Face hub, `org/repo` or `org/repo@revision`; `hf-hub:` may stand in front.
+        image_size: another height and width than the checkpoint's, in pixels (an integer is both); the position embedding is resampled as
+            timm does, and photographs are prepared to that size.
+        revision: a branch, tag or commit of the repository.
+
+    Returns:
+        The model, float32, on the default device. Its `source` says where it came from, with commit and checksum; its `config` holds the
+        authors' noise level for the six models that they tuned, what was stored, or else the default.
+
+    Raises:
+        ValueError: a name, architecture, option or revision that does not exist; a checkpoint that is cut off or does not fit its
+            description; a checkpoint in a format that would have to be unpickled; an image size that the patches do not tile.
+        FileNotFoundError: no such folder or file; a repository without the files.
+        PermissionError: a repository that asks for its terms to be accepted.
+        ConnectionError: the hub cannot be reached, and its cache does not have the files.
+
+    Example:
+        >>> load("vit_small_patch16_224.augreg")  # doctest: +ELLIPSIS
+        Traceback (most recent call last):
+        ValueError: 'vit_small_patch16_224.augreg' is no model of timm ...
+    """
+    size = _size(image_size)
+    if name is None or is_local(name):
+        if revision is not None:
+            raise ValueError(f"A revision is one of a hub repository; {name!r} is none. Leave revision out.")
+        if name is None:
+            return store.read(EMBEDDED, image_size=size, place="dave_jax/assets/default")
+        return _assemble(find_local(Path(name)), size)
+    return _assemble(find_on_hub(os.fspath(name), revision, check=lambda found: _describe(found, size)), size)
+
+
+def known_models(pattern: str | None = None) -> list[str]:
+    """The names of timm that `load` takes, `architecture.tag`.
+
+    Args:
+        pattern: a part of the name, or a pattern with `*` and `?`.
+
+    Example:
+        >>> known_models("deit3_base*_224.fb_in1k")
+        ['deit3_base_patch16_224.fb_in1k']
+    """
+    if pattern is None:
+        return list(_loadable())
+    if any(sign in pattern for sign in "*?["):
+        return fnmatch.filter(_loadable(), pattern)
+    return [name for name in _loadable() if pattern in name]
+
+
+@functools.cache
+def _loadable() -> tuple[str, ...]:
+    from convert_weights.architectures import architectures
+    from convert_weights.config_json import describe
+
+    names = []
+    for architecture, entry in architectures().items():
+        try:
+            describe({"architecture": architecture})
+        except ValueError:  # an option that dave_jax does not know
+            continue
+        names += [f"{architecture}.{tag}" for tag, fields in entry["tags"].items() if fields["hf_hub_id"]]
+    return tuple(names)
+
+
+def _size(image_size: Any) -> tuple[int, int] | None:
+    if image_size is None:
+        return None
+    sizes = tuple(image_size) if isinstance(image_size, (tuple, list)) else (image_size, image_size)
+    try:
+        height, width = (operator.index(size) for size in sizes)
+    except (TypeError, ValueError) as error:
+        raise TypeError(f"image_size is an integer or a pair (height, width) of integers; got {image_size!r}.") from error
+    if min(height, width) < 1:
+        raise ValueError(f"image_size must be positive; got {image_size!r}.")
+    return height, width
+
+
+def _describe(found: Found, image_size: tuple[int, int] | None) -> Any:
+    """What config.json and the name say about the weights: a `convert_weights.config_json.Description`."""
+    from convert_weights.config_json import describe
+
+    if found.config is None:
+        raise FileNotFoundError(
+            f"{found.place!r} needs a config.json beside its weights, which names the architecture and says how photographs are prepared: "
+            '{"architecture": "vit_base_patch16_224", "num_classes": 9, "pretrained_cfg": {"mean": [0.5, 0.5, 0.5], "std": [1, 1, 1]}}.'
+            " Add one (constructor options that differ from the architecture's go into model_args)."
+        )
+    what = repr(str(found.config))
+    try:
+        document = json.loads(found.config.read_text(encoding="utf-8"))
+    except ValueError as error:
+        raise ValueError(f"{what} must be JSON; it is not ({error}). Download or write it again.") from error
+    if not isinstance(document, dict):
+        raise ValueError(f"{what} must be a JSON object; it is a {type(document).__name__}. Download or write it again.")
+    return describe(document, architecture=found.architecture, tag=found.tag, image_size=image_size, what=what)
+
+
+def _assemble(found: Found, image_size: tuple[int, int] | None) -> Model:
+    """The model that the files describe."""
+    checkpoint = Checkpoint(found.weights)
+    if store.is_stored(checkpoint):
+        return store.read(found.weights[0], image_size=image_size, place=found.place)
+    from convert_weights.timm import params_from_arrays
+
+    read = _describe(found, image_size)
+    params = params_from_arrays(
+        checkpoint, read.config, checkpoint_size=read.checkpoint_size, not_needed=read.not_needed, what=repr(found.place)
+    )
+    return Model(
+        params=jax.device_put(params),
+        forward=ViT(read.config),
+        config=preset(read.architecture) or DaveConfig(),
+        preprocessing=read.preprocessing,
+        class_names=read.class_names,
+        name=found.name,
+        source=f"{found.place} {checkpoint.fingerprint}",
+    )

@@ -1,0 +1,116 @@
+"""`Model`: a forward pass with its parameters, and what an explanation needs to know about it."""
+
+import dataclasses
+import difflib
+from collections.abc import Callable, Sequence
+from functools import partial
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Float, Num
+
+from dave_jax.config import DaveConfig
+from dave_jax.models.preprocess import Photo, Preprocessing
+
+Forward = Callable[..., Float[Array, " classes"]]
+"""`forward(params, image, decomposition) -> logits`: one normalised image (h, w, 3); hashable, and equal when it computes the same."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Model:
+    """A classifier to explain: a pytree whose leaves are its parameters and the floats of its `config`.
+
+    Attributes:
+        params: the parameters, any pytree.
+        forward: `forward(params, image, decomposition)`, the logits of one normalised image; a static function.
+        config: the settings of `explain` that suit this model.
+        preprocessing: from photographs to normalised images.
+        class_names: one name for each logit, or None.
+        name: what to call it.
+        source: where the parameters came from (path or repository, revision, checksum), for provenance.
+
+    Example:
+        >>> from dave_jax.models.vit import ViT, ViTConfig, init_params
+        >>> vit = ViT(ViTConfig(image_size=(8, 8), patch_size=(4, 4), width=8, depth=1, num_heads=2, mlp_width=8, num_classes=3))
+        >>> model = Model(init_params(jax.random.key(0), vit.config), vit, preprocessing=Preprocessing(image_size=(8, 8)))
+        >>> model.logits(jnp.zeros((2, 8, 8, 3))).shape
+        (2, 3)
+    """
+
+    params: Any
+    forward: Forward
+    config: DaveConfig = DaveConfig()
+    preprocessing: Preprocessing = Preprocessing()
+    class_names: tuple[str, ...] | None = None
+    name: str = "model"
+    source: str = ""
+
+    def preprocess(self, photos: Photo | Sequence[Photo]) -> Float[Array, "b h w 3"]:
+        """Photographs (paths, PIL images or arrays; one or several) as a batch of normalised images."""
+        return jnp.asarray(self.preprocessing(photos))
+
+    def logits(self, images: Num[Array, "b h w 3"]) -> Float[Array, "b classes"]:
+        """The logits of normalised images."""
+        return batch_logits(self.forward, self.params, check_images(images, self.preprocessing.image_size))
+
+    def class_name(self, index: int) -> str:
+        """The name of a class, or its number where the model has no names."""
+        return self.class_names[index] if self.class_names else str(index)
+
+    def class_index(self, name: str) -> int:
+        """The number of the class of that name (any case, `_` for a space), or of that number.
+
+        Raises:
+            ValueError: there is none; the message names the nearest.
+        """
+        names = [_canonical(known) for known in self.class_names or ()]
+        if _canonical(name) in names:
+            return names.index(_canonical(name))
+        if name.isdigit():
+            return int(name)
+        near = difflib.get_close_matches(_canonical(name), names, n=3)
+        hint = f" Near names: {near}." if near else f" The model has {len(names)} named classes; give a class number."
+        raise ValueError(f"A target is a class number or a class name of the model; got {name!r}.{hint}")
+
+
+def _canonical(name: str) -> str:
+    return name.replace("_", " ").strip().lower()
+
+
+jax.tree_util.register_dataclass(
+    Model,
+    data_fields=["params", "config"],
+    meta_fields=["forward", "preprocessing", "class_names", "name", "source"],
+)
+
+
+@partial(jax.jit, static_argnames="forward")
+def batch_logits(forward: Forward, params: Any, images: Float[Array, "b h w 3"]) -> Float[Array, "b classes"]:
+    """Logits of a batch, at most 32 images at a time."""
+    return jax.lax.map(lambda image: forward(params, image, "gradient"), images, batch_size=min(32, len(images)))
+
+
+def check_images(images: Any, image_size: tuple[int, int]) -> Float[Array, "b h w 3"]:
+    """The images as a float array on the device, checked.
+
+    Raises:
+        TypeError: the pixels are integers.
+        ValueError: not a batch (b, h, w, 3) of the model's size, or pixels that are not finite.
+    """
+    if not hasattr(images, "shape") or not hasattr(images, "dtype"):
+        raise TypeError(f"images must be an array of shape (b, h, w, 3); got {type(images).__name__}. Use model.preprocess(photos).")
+    expected = (*image_size, 3)
+    if len(images.shape) != 4 or tuple(images.shape[1:]) != expected or not images.shape[0]:
+        remedy = "Add a batch axis: images[None]." if images.shape == expected else "Use model.preprocess(photos), or dave.load(..., image_size=)."
+        raise ValueError(f"images must have shape (b, {', '.join(map(str, expected))}) with b >= 1; got {tuple(images.shape)}. {remedy}")
+    if not jnp.issubdtype(images.dtype, jnp.floating):
+        raise TypeError(
+            f"images must be floating point, normalised by the model's mean and standard deviation; got {images.dtype}. "
+            "Pass uint8 photographs through model.preprocess first."
+        )
+    images = jnp.asarray(images)
+    if not isinstance(images, jax.core.Tracer) and not bool(jnp.isfinite(images).all()):
+        bad = [int(i) for i in jnp.flatnonzero(~jnp.isfinite(images).all(axis=(1, 2, 3)))]
+        raise ValueError(f"pixels must be finite; images {bad} of the batch hold NaN or infinity. Check how they were normalised.")
+    return images

@@ -1,0 +1,183 @@
+"""dave_jax's own format: one safetensors file that holds a model's parameters and, in its metadata, everything else.
+
+The keys are the parameters' paths (`blocks/mlp/fc1/kernel`). A quantised kernel is stored as int8 under its path, with a float32 scale
+for each block and output channel under `<path>.scale`: kernel = scale * integers. The metadata has one entry, `dave_jax`, so that the same
+model always makes the same bytes.
+"""
+
+import dataclasses
+import json
+import os
+import uuid
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import jax
+import numpy as np
+from safetensors.numpy import save_file
+
+from convert_weights.table import Entry, convert, flatten
+from dave_jax.config import DaveConfig
+from dave_jax.models.checkpoint import Checkpoint
+from dave_jax.models.files import WEIGHTS
+from dave_jax.models.model import Model
+from dave_jax.models.positions import check_tiling, resample_positions
+from dave_jax.models.preprocess import Preprocessing
+from dave_jax.models.vit import ViT, ViTConfig, init_params
+
+_ENTRY, _VERSION = "dave_jax", 1
+_SCALE = ".scale"
+
+
+def is_stored(checkpoint: Checkpoint) -> bool:
+    """Whether `save` wrote it."""
+    return _ENTRY in checkpoint.metadata
+
+
+def save(model: Model, directory: str | os.PathLike, *, quantise: bool = False) -> Path:
+    """Write a model to `directory/model.safetensors`; what `read` gives back is equal.
+
+    The file appears whole or not at all.
+
+    Args:
+        model: with a `ViT` for its forward pass.
+        directory: made if it is missing.
+        quantise: store kernels as 8-bit integers, a quarter of the size. An element moves by at most half a step, which is 1/127 of its
+            output channel's largest element.
+
+    Returns:
+        The file.
+
+    Raises:
+        TypeError: the model is no `ViT`.
+        ValueError: the folder holds a checkpoint of another format, which would be lost.
+
+    Example:
+        >>> import tempfile
+        >>> vit = ViT(ViTConfig(image_size=(8, 8), patch_size=(4, 4), width=8, depth=1, num_heads=2, mlp_width=8, num_classes=3))
+        >>> model = Model(init_params(jax.random.key(0), vit.config), vit, preprocessing=Preprocessing(image_size=(8, 8)), name="tiny")
+        >>> with tempfile.TemporaryDirectory() as directory:
+        ...     path = save(model, directory)
+        ...     read(directory).name
+        'tiny'
+    """
+    if not isinstance(model.forward, ViT):
+        raise TypeError(
+            f"The format holds vision transformers (models.vit.ViT); got a model whose forward is {type(model.forward).__name__}."
+        )
+    path = Path(directory) / WEIGHTS
+    if path.exists() and not is_stored(Checkpoint([path])):
+        raise ValueError(f"{str(path)!r} is a checkpoint of another format, and would be overwritten. Choose another folder.")
+    path.parent.mkdir(parents=True, exist_ok=True)
+    arrays: dict[str, np.ndarray] = {}
+    for key, leaf in flatten(model.params).items():
+        array = np.asarray(leaf, np.float32)
+        if quantise and key.endswith("/kernel"):
+            arrays[key], arrays[key + _SCALE] = _quantise(array)
+        else:
+            arrays[key] = array
+    temporary = path.with_name(f".{uuid.uuid4().hex}.tmp")
+    try:
+        save_file(arrays, temporary, metadata={_ENTRY: json.dumps(_description(model, model.forward.config), sort_keys=True)})
+        temporary.replace(path)
+    finally:
+        temporary.unlink(missing_ok=True)
+    return path
+
+
+def read(location: str | os.PathLike, *, image_size: tuple[int, int] | None = None, place: str | None = None) -> Model:
+    """Read what `save` wrote: a folder, or its file.
+
+    Args:
+        location: of the folder or file.
+        image_size: another height and width than the stored one; the position embedding is resampled as timm does.
+        place: what to call the location in the model's `source`; None takes its path.
+
+    Raises:
+        FileNotFoundError: there is no such file.
+        ValueError: it is cut off, of another format or version, its arrays do not fit its description, or the patches do not tile the size.
+    """
+    path = Path(location) / WEIGHTS if Path(location).is_dir() else Path(location)
+    checkpoint = Checkpoint([path])
+    if not is_stored(checkpoint):
+        raise ValueError(
+            f"{str(path)!r} does not come from dave_jax (its metadata lack {_ENTRY!r}). Use dave_jax.load, which reads timm's layout."
+        )
+    try:
+        stored = json.loads(checkpoint.metadata[_ENTRY])
+        if stored["version"] != _VERSION:
+            raise ValueError(f"version {stored['version']}, where this dave_jax reads {_VERSION}; update it")
+        own, preprocessing = ViTConfig(**_tuples(stored["vit"])), Preprocessing(**_tuples(stored["preprocessing"]))
+        dave_config, names = DaveConfig(**stored["dave_config"]), stored["class_names"]
+        name, source = str(stored["name"]), str(stored["source"])
+    except (KeyError, TypeError, ValueError) as error:
+        raise ValueError(f"The metadata of {str(path)!r} must describe a model of dave_jax; they do not ({error}).") from error
+    check_tiling(image_size or own.image_size, own.patch_size)
+    config = dataclasses.replace(own, image_size=image_size or own.image_size)
+    expected = jax.eval_shape(lambda key: init_params(key, config), jax.random.key(0))
+    num_prefix = config.num_prefix if config.position_on_prefix else 0
+
+    def resample(array: np.ndarray) -> np.ndarray:
+        return np.asarray(resample_positions(array, config.grid, num_prefix=num_prefix, old_grid=own.grid))
+
+    params = convert(
+        _Dequantised(checkpoint),
+        [Entry(key, key, np.asarray) for key in flatten(expected)],
+        expected,
+        adapt={"position_embedding": resample},
+        what=str(path),
+    )
+    return Model(
+        params=jax.device_put(params),
+        forward=ViT(config),
+        config=dave_config,
+        preprocessing=dataclasses.replace(preprocessing, image_size=config.image_size),
+        class_names=None if names is None else tuple(names),
+        name=name,
+        source=f"{place or path} {checkpoint.fingerprint}" + (f", from {source}" if source else ""),
+    )
+
+
+class _Dequantised(Mapping[str, np.ndarray]):
+    """A checkpoint whose quantised kernels are read as floats."""
+
+    def __init__(self, checkpoint: Checkpoint):
+        self.checkpoint = checkpoint
+
+    def __getitem__(self, key: str) -> np.ndarray:
+        array = self.checkpoint[key]
+        return array * self.checkpoint[key + _SCALE] if key + _SCALE in self.checkpoint else array
+
+    def __iter__(self) -> Iterator[str]:
+        return (key for key in self.checkpoint if not (key.endswith(_SCALE) and key.removesuffix(_SCALE) in self.checkpoint))
+
+    def __len__(self) -> int:
+        return sum(1 for _ in self)
+
+
+def _quantise(kernel: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """(..., in, out) as int8 and its scale (..., 1, out)."""
+    largest = np.abs(kernel).max(axis=-2, keepdims=True)
+    scale = np.where(largest > 0, largest / np.float32(127), np.float32(1))
+    return np.rint(kernel / scale).astype(np.int8), scale
+
+
+def _description(model: Model, config: ViTConfig) -> dict[str, Any]:
+    settings = {
+        name: value if value is None or isinstance(value, (int, str)) else float(value) for name, value in vars(model.config).items()
+    }
+    return {
+        "version": _VERSION,
+        "name": model.name,
+        "source": model.source,
+        "vit": dataclasses.asdict(config),
+        "preprocessing": dataclasses.asdict(model.preprocessing),
+        "class_names": model.class_names,
+        "dave_config": settings,
+    }
+
+
+def _tuples(fields: Mapping[str, Any]) -> dict[str, Any]:
+    """JSON's lists as the tuples that they were."""
+    return {name: tuple(value) if isinstance(value, list) else value for name, value in fields.items()}

@@ -1,0 +1,1 @@
+"""Training with optax: the small default model."""

@@ -1,0 +1,290 @@
+"""Photographs become images: the arithmetic against a slow twin in NumPy, every kind of file, and the errors."""
+
+import io
+import struct
+
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from PIL import Image, ImageOps
+
+from dave_jax.models.preprocess import Preprocessing, load_photo
+
+LEVEL = 1.01 / 255  # Pillow rounds to 8 bits after each pass in fixed point, so the twin may differ by one grey level
+
+
+def noise_photo(width: int, height: int, seed: int = 0) -> Image.Image:
+    """Smooth enough that resampling keeps structure, rough enough that a shift by one pixel shows."""
+    pixels = np.random.default_rng(seed).integers(0, 256, (height, width, 3), np.uint8)
+    return Image.fromarray(pixels)
+
+
+def coordinates(width: int, height: int) -> Image.Image:
+    """Red is the column, green the row: a crop shows where it was cut."""
+    rows, columns = np.mgrid[:height, :width]
+    return Image.fromarray(np.stack([columns, rows, np.full_like(rows, 255)], -1).astype(np.uint8))
+
+
+def catmull_rom(x):
+    x = np.abs(x)
+    return np.where(x < 1, 1.5 * x**3 - 2.5 * x**2 + 1, np.where(x < 2, -0.5 * x**3 + 2.5 * x**2 - 4 * x + 2, 0.0))
+
+
+def triangle(x):
+    return np.maximum(0.0, 1.0 - np.abs(x))
+
+
+def resize_axis(pixels: np.ndarray, size: int, kernel, support: float) -> np.ndarray:
+    """The first axis resampled: a kernel stretched by the reduction, its weights normalised to one, the result rounded to 8 bits."""
+    scale = len(pixels) / size
+    stretch = max(scale, 1.0)
+    rows = []
+    for i in range(size):
+        centre = (i + 0.5) * scale
+        first, last = max(0, int(centre - support * stretch + 0.5)), min(len(pixels), int(centre + support * stretch + 0.5))
+        weights = kernel((np.arange(first, last) + 0.5 - centre) / stretch)
+        rows.append(np.tensordot(weights / weights.sum(), pixels[first:last].astype(float), 1))
+    return np.clip(np.floor(np.stack(rows) + 0.5), 0, 255)
+
+
+def twin(preprocessing: Preprocessing, photo: Image.Image, size: tuple[int, int]) -> np.ndarray:
+    """The image by resampling to `size` (width, height), cutting out or padding pixel by pixel, and normalising."""
+    kernel, support = {"bicubic": (catmull_rom, 2.0), "bilinear": (triangle, 1.0)}[preprocessing.interpolation]
+    pixels = np.asarray(photo)
+    pixels = resize_axis(pixels.swapaxes(0, 1), size[0], kernel, support).swapaxes(0, 1)
+    pixels = resize_axis(pixels, size[1], kernel, support)
+    height, width = preprocessing.image_size
+    fill = np.round(255 * np.array(preprocessing.mean)) if preprocessing.crop_mode == "border" else np.zeros(3)
+    excess = pixels.shape[0] - height, pixels.shape[1] - width
+    top, left = (round(edge / 2) if edge >= 0 else -(-edge // 2) for edge in excess)
+    image = np.empty((height, width, 3))
+    for row, column in np.ndindex(height, width):
+        inside = 0 <= row + top < pixels.shape[0] and 0 <= column + left < pixels.shape[1]
+        image[row, column] = pixels[row + top, column + left] if inside else fill
+    return (image / 255 - np.array(preprocessing.mean)) / np.array(preprocessing.std)
+
+
+CASES = [  # the size after resizing is worked out by hand: (width, height)
+    (Preprocessing((24, 24)), (90, 61), (39, 27)),  # floor(24 / 0.875) = 27; int(27 * 90 / 61) = int(39.8) = 39
+    (Preprocessing((24, 24), crop_fraction=0.9, interpolation="bilinear"), (61, 90), (26, 38)),  # int(26 * 90 / 61) = int(38.4)
+    (Preprocessing((24, 24)), (10, 12), (27, 32)),  # enlarged: int(32.4)
+    (Preprocessing((24, 24), crop_fraction=1.0, crop_mode="squash"), (90, 61), (24, 24)),
+    (Preprocessing((20, 24), crop_fraction=0.9, crop_mode="squash"), (90, 61), (26, 22)),
+    (Preprocessing((24, 24), crop_mode="border", mean=(0.48, 0.46, 0.41)), (90, 61), (27, 18)),  # round(61 * 27 / 90) = round(18.3)
+    (Preprocessing((24, 24), crop_mode="border", crop_fraction=1.0), (61, 90), (16, 24)),  # round(16.27)
+    (Preprocessing((20, 30)), (90, 61), (34, 23)),  # floor(20 / 0.875) = 22, floor(30 / 0.875) = 34; 90 / 34 = 2.647 < 61 / 22 = 2.773
+    (Preprocessing((24, 24), crop_fraction=1.25), (61, 61), (19, 19)),  # smaller than the crop: a black border, the thinner one first
+]
+
+
+@pytest.mark.parametrize(("preprocessing", "photo_size", "resized"), CASES)
+def test_equals_a_slow_twin(preprocessing, photo_size, resized):
+    photo = noise_photo(*photo_size)
+    assert preprocessing.resized(*photo_size) == resized
+    image = preprocessing(photo)
+    assert image.dtype == np.float32 and image.shape == (1, *preprocessing.image_size, 3)
+    np.testing.assert_allclose(image[0], twin(preprocessing, photo, resized), rtol=0, atol=LEVEL / min(preprocessing.std))
+
+
+@pytest.mark.parametrize(("edge", "crop", "start"), [(27, 24, 2), (29, 24, 2), (30, 24, 3), (25, 24, 0), (24, 24, 0)])
+def test_the_corner_of_the_crop_rounds_ties_to_even(edge, crop, start):
+    """1.5 and 2.5 both become 2, 0.5 becomes 0. A photograph of the resized size is cut without being resampled."""
+    preprocessing = Preprocessing((crop, crop), crop_fraction=crop / (edge + 0.5))
+    photo = coordinates(edge, edge)
+    pixels = np.round(255 * preprocessing.denormalise(preprocessing(photo)))[0]
+    expected = np.asarray(photo.crop((start, start, start + crop, start + crop)))
+    np.testing.assert_array_equal(pixels, expected)
+
+
+def test_an_odd_border_is_thinner_at_the_top_left():
+    image = Preprocessing((24, 24), crop_fraction=1.25)(Image.new("RGB", (19, 19), "white"))
+    white = np.argwhere(image[0, :, :, 0] > 0)
+    assert white.min(0).tolist() == [2, 2] and white.max(0).tolist() == [20, 20]
+
+
+def test_a_sliver_keeps_at_least_one_pixel():
+    image = Preprocessing((8, 8), crop_mode="border", crop_fraction=1.0)(Image.new("RGB", (1, 500), "white"))
+    assert (image[0] == 1.0).all(axis=2).sum() == 8
+
+
+def test_normalisation_and_its_inverse():
+    preprocessing = Preprocessing((16, 16), mean=(0.485, 0.456, 0.406), std=(0.229, 0.224, 0.225))
+    images = preprocessing([Image.new("RGB", (16, 16), (255, 0, 51)), Image.new("RGB", (50, 20), (0, 102, 255))])
+    # float32 rounding of three operations on values of order one
+    np.testing.assert_allclose(images[0, 3, 4], [(1 - 0.485) / 0.229, -0.456 / 0.224, (0.2 - 0.406) / 0.225], rtol=0, atol=1e-6)
+    for array in (images, jnp.asarray(images)):
+        pixels = preprocessing.denormalise(array)
+        np.testing.assert_allclose(pixels[:, 0, 0], [[1, 0, 0.2], [0, 0.4, 1]], rtol=0, atol=1e-6)
+    assert preprocessing.denormalise(images[0] + 100).max() == 1.0
+
+
+def test_hashable_and_equal_by_value():
+    assert hash(Preprocessing()) == hash(Preprocessing()) and Preprocessing() != Preprocessing(crop_fraction=0.9)
+
+
+@pytest.mark.parametrize("number", [1, 3])
+def test_every_way_to_pass_the_same_photographs(number, tmp_path):
+    preprocessing = Preprocessing((12, 12))
+    photos = [noise_photo(20 + i, 30 - i, seed=i) for i in range(number)]
+    paths = [tmp_path / f"{i}.png" for i in range(number)]
+    for path, photo in zip(paths, photos, strict=True):
+        photo.save(path)
+    expected = np.concatenate([preprocessing(photo) for photo in photos])
+    arrays = [np.asarray(photo) for photo in photos]
+    ways = [photos, paths, [str(path) for path in paths], arrays, [jnp.asarray(array) for array in arrays], sorted(tmp_path.glob("*.png"))]
+    ways += [[(array / 255).astype(np.float32) for array in arrays], [array.astype(np.uint16) * 257 for array in arrays]]
+    if number == 1:
+        ways += [photos[0], paths[0], str(paths[0]), arrays[0], arrays[0][None], jnp.asarray(arrays[0])]
+    for way in ways:
+        np.testing.assert_array_equal(preprocessing(way), expected)
+
+
+@pytest.mark.parametrize("orientation", range(1, 9))
+def test_the_exif_orientation_is_applied(orientation, tmp_path):
+    photo = coordinates(40, 30)
+    undo = {2: 2, 3: 3, 4: 4, 5: 5, 6: 8, 7: 7, 8: 6}  # the orientation that is the inverse of each
+    stored = ImageOps.exif_transpose(with_orientation(photo, undo[orientation])) if orientation > 1 else photo
+    path = tmp_path / "turned.png"
+    stored.save(path, exif=exif(orientation))
+    for loaded in (load_photo(path), load_photo(with_orientation(stored, orientation))):
+        np.testing.assert_array_equal(np.asarray(loaded), np.asarray(photo))
+
+
+def exif(orientation: int) -> Image.Exif:
+    tags = Image.Exif()
+    tags[0x0112] = orientation
+    return tags
+
+
+def with_orientation(photo: Image.Image, orientation: int) -> Image.Image:
+    """The same, read back from a file, with the tag."""
+    file = io.BytesIO()
+    photo.save(file, "png", exif=exif(orientation))
+    return Image.open(file)
+
+
+def grey_levels() -> np.ndarray:
+    return np.arange(0, 240, dtype=np.uint8).reshape(12, 20)
+
+
+@pytest.mark.parametrize("mode", ["L", "1", "P", "RGBA", "LA", "CMYK", "YCbCr", "RGB", "I;16", "F"])
+def test_every_mode_becomes_rgb(mode, tmp_path):
+    grey = Image.fromarray(grey_levels())
+    expected = np.repeat(grey_levels()[..., None], 3, 2)
+    if mode == "1":
+        photo, expected = grey.point(lambda value: 255 * (value > 99)).convert("1"), np.where(expected > 99, 255, 0)
+    elif mode == "I;16":
+        photo = Image.fromarray(grey_levels().astype(np.uint16) * 257)
+    elif mode == "F":
+        photo = Image.fromarray(grey_levels().astype(np.float32) / 255)
+    else:
+        photo = grey.convert(mode) if mode in ("P", "LA") else grey.convert("RGB").convert(mode)
+    suffix = {"CMYK": "tif", "YCbCr": "tif", "F": "tif"}.get(mode, "png")
+    photo.save(tmp_path / f"photo.{suffix}")
+    for loaded in (load_photo(photo), load_photo(tmp_path / f"photo.{suffix}")):
+        assert loaded.mode == "RGB"
+        # YCbCr's integer matrix is not its inverse's to the last level
+        np.testing.assert_allclose(np.asarray(loaded), expected, rtol=0, atol=mode == "YCbCr")
+
+
+def test_palettes_are_looked_up_and_transparency_is_dropped(tmp_path):
+    palette = Image.new("P", (2, 1))
+    palette.putpalette([250, 10, 20, 30, 240, 50])
+    palette.putdata([0, 1])
+    palette.save(tmp_path / "bytes.png", transparency=b"\x00\x80")
+    palette.save(tmp_path / "index.png", transparency=1)
+    seethrough = Image.new("RGBA", (2, 1), (250, 10, 20, 0))
+    seethrough.putpixel((1, 0), (30, 240, 50, 255))
+    for photo in (tmp_path / "bytes.png", tmp_path / "index.png", seethrough, np.asarray(seethrough)):
+        assert np.asarray(load_photo(photo)).tolist() == [[[250, 10, 20], [30, 240, 50]]]
+
+
+def test_grey_and_one_channel_arrays():
+    expected = np.repeat(grey_levels()[..., None], 3, 2)
+    for array in (grey_levels(), grey_levels()[..., None], grey_levels().astype(np.float64) / 255):
+        np.testing.assert_array_equal(np.asarray(load_photo(array)), expected)
+
+
+def test_a_missing_file_and_a_folder_are_named(tmp_path):
+    with pytest.raises(FileNotFoundError, match=r"no file .*absent\.jpg'.*Check the path"):
+        load_photo(tmp_path / "absent.jpg")
+    with pytest.raises(ValueError, match="is a folder, not a photograph"):
+        load_photo(tmp_path)
+
+
+@pytest.mark.parametrize("content", [b"", b"just a text\n", b"%PDF-1.7\n"])
+def test_a_file_that_is_no_photograph_is_named(content, tmp_path):
+    (tmp_path / "notes.jpg").write_bytes(content)
+    with pytest.raises(ValueError, match=r"notes\.jpg' is not a photograph .*Convert it to JPEG or PNG"):
+        Preprocessing()([Image.new("RGB", (9, 9)), tmp_path / "notes.jpg"])
+
+
+@pytest.mark.parametrize("suffix", ["jpg", "png", "gif", "bmp", "tif"])
+def test_a_cut_off_file_is_named(suffix, tmp_path):
+    path = tmp_path / f"broken.{suffix}"
+    noise_photo(64, 48).save(path)
+    content = path.read_bytes()
+    for length in (len(content) // 2, 40, 20):
+        path.write_bytes(content[:length])
+        with pytest.raises(ValueError, match=rf"broken\.{suffix}' (cannot be read as|is not) a photograph"):
+            load_photo(path)
+
+
+def test_a_file_that_claims_to_be_huge_is_refused(tmp_path):
+    """A header of 60000 x 60000 pixels: Pillow's guard against decompression bombs must come out as one of our errors."""
+    path = tmp_path / "bomb.bmp"
+    Image.new("RGB", (1, 1)).save(path)
+    content = bytearray(path.read_bytes())
+    content[18:26] = struct.pack("<ii", 60000, 60000)
+    path.write_bytes(bytes(content))
+    with pytest.raises(ValueError, match=r"bomb\.bmp' cannot be read"):
+        load_photo(path)
+
+
+@pytest.mark.parametrize(
+    ("array", "error", "message"),
+    [
+        (np.zeros((3, 20, 20), np.uint8), ValueError, r"channels last; got \(3, 20, 20\)"),
+        (np.zeros((0, 20, 3), np.uint8), ValueError, r"got \(0, 20, 3\)"),
+        (np.zeros(7, np.uint8), ValueError, r"got \(7,\)"),
+        (np.zeros((2, 2, 3), np.int32), TypeError, "int32"),
+        (np.zeros((2, 2, 3), bool), TypeError, "bool"),
+        (np.full((2, 2, 3), 1.5), ValueError, r"\[1.5, 1.5\]"),
+        (np.full((2, 2, 3), -0.1, np.float32), ValueError, r"in \[0, 1\]"),
+        (np.full((2, 2, 3), np.nan), ValueError, "nan"),
+        (Image.fromarray(np.array([[70000, 0]], np.int32)), ValueError, r"outside \[0, 65535\]"),
+        (Image.fromarray(np.array([[7.0, 0]], np.float32)), ValueError, r"outside \[0, 1\]"),
+        (Image.new("La", (2, 2)), ValueError, "mode La"),
+    ],
+)
+def test_unfit_arrays_say_what_must_hold(array, error, message):
+    with pytest.raises(error, match=message):
+        Preprocessing()(array)
+
+
+def test_what_is_no_photograph_is_refused():
+    with pytest.raises(ValueError, match="list is empty"):
+        Preprocessing()([])
+    for thing in (3, None, b"photo.jpg"):
+        with pytest.raises(TypeError):
+            Preprocessing()([thing])  # pyright: ignore[reportArgumentType]
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ({"image_size": (0, 224)}, "two positive integers"),
+        ({"std": (0.5, 0.5, 0.0)}, "three positive numbers"),
+        ({"mean": (0.5, 0.5, float("nan"))}, "three numbers"),
+        ({"crop_fraction": 0.0}, "crop_fraction must be positive; got 0.0"),
+    ],
+)
+def test_unfit_settings_say_what_must_hold(settings, message):
+    with pytest.raises(ValueError, match=message):
+        Preprocessing(**settings)
+
+
+@pytest.mark.parametrize("settings", [{"crop_mode": "centre"}, {"interpolation": "cubic"}])
+def test_unknown_choices_are_refused(settings):
+    with pytest.raises((ValueError, TypeError)):  # the type checker of the tests may come first
+        Preprocessing(**settings)

@@ -1,0 +1,150 @@
+"""A plain PyTorch reference: timm's vision transformers with every operator that depends on the image held constant.
+
+`frozen(model)` is a deep copy in which each layer of the kinds below becomes an instance of a subclass whose `forward` detaches the
+operator; the model that came is untouched. The gradient of the copy is the effective transformation, its values are the model's.
+
+    LayerNorm, RmsNorm    1 / sigma detached, the mean kept
+    activations           the multiplier phi(x) / x detached, in closed form
+    Attention, its pool   softmax(q k^T / sqrt(c)) detached
+    SwiGLU, GluMlp        the gate detached
+"""
+
+import copy
+import math
+
+import timm.layers
+import torch
+from timm.layers import activations
+from timm.models.deit import VisionTransformerDistilled
+from timm.models.vision_transformer import Block, VisionTransformer
+from torch import Tensor, nn
+
+
+class _LayerNorm(timm.layers.LayerNorm):
+    def forward(self, x: Tensor) -> Tensor:
+        centred = x - x.mean(-1, keepdim=True)
+        sigma = (centred.square().mean(-1, keepdim=True) + self.eps).sqrt()
+        return centred / sigma.detach() * self.weight + self.bias
+
+
+class _RmsNorm(timm.layers.RmsNorm):
+    def forward(self, x: Tensor) -> Tensor:
+        root = (x.square().mean(-1, keepdim=True) + self.eps).sqrt()
+        return x / root.detach() * self.weight
+
+
+class _Gelu(nn.GELU):
+    def forward(self, x: Tensor) -> Tensor:
+        return x * torch.special.ndtr(x).detach()
+
+
+class _GeluTanh(nn.Module):
+    def forward(self, x: Tensor) -> Tensor:
+        return x * (0.5 + 0.5 * torch.tanh(math.sqrt(2.0 / math.pi) * (x + 0.044715 * x**3))).detach()
+
+
+class _QuickGelu(nn.Module):
+    def forward(self, x: Tensor) -> Tensor:
+        return x * torch.sigmoid(1.702 * x).detach()
+
+
+class _Silu(nn.SiLU):
+    def forward(self, x: Tensor) -> Tensor:
+        return x * torch.sigmoid(x).detach()
+
+
+class _Relu(nn.ReLU):
+    def forward(self, x: Tensor) -> Tensor:
+        return x * (x > 0).to(x.dtype)
+
+
+def _attend(query: Tensor, key: Tensor, value: Tensor) -> Tensor:
+    weights = torch.softmax(query @ key.mT / math.sqrt(query.shape[-1]), -1).detach()
+    return (weights @ value).transpose(1, 2).flatten(2)
+
+
+def _heads(x: Tensor, num_heads: int) -> Tensor:
+    return x.unflatten(-1, (num_heads, -1)).transpose(1, 2)
+
+
+class _Attention(timm.layers.Attention):
+    def forward(self, x: Tensor, **_) -> Tensor:
+        query, key, value = (_heads(part, self.num_heads) for part in self.qkv(x).chunk(3, -1))
+        return self.proj(self.norm(_attend(self.q_norm(query), self.k_norm(key), value)))
+
+
+class _AttentionPool(timm.layers.AttentionPoolLatent):
+    def forward(self, x: Tensor, **_) -> Tensor:
+        query = _heads(self.q(self.latent).expand(len(x), -1, -1), self.num_heads)
+        key, value = (_heads(part, self.num_heads) for part in self.kv(x).chunk(2, -1))
+        y = self.proj(_attend(query, key, value))
+        return (y + self.mlp(self.norm(y)))[:, 0]
+
+
+class _SwiGlu(timm.layers.SwiGLU):
+    def forward(self, x: Tensor) -> Tensor:
+        return self.fc2(self.norm(self.act(self.fc1_g(x)).detach() * self.fc1_x(x)))
+
+
+class _GluMlp(timm.layers.GluMlp):
+    def forward(self, x: Tensor) -> Tensor:
+        first, second = self.fc1(x).chunk(2, -1)
+        gate, hidden = (second, first) if self.gate_last else (first, second)
+        return self.fc2(self.norm(self.act(gate).detach() * hidden))
+
+
+_FROZEN: dict[type, type] = {
+    timm.layers.LayerNorm: _LayerNorm,
+    timm.layers.RmsNorm: _RmsNorm,
+    timm.layers.Attention: _Attention,
+    timm.layers.AttentionPoolLatent: _AttentionPool,
+    timm.layers.SwiGLU: _SwiGlu,
+    timm.layers.GluMlp: _GluMlp,
+    nn.GELU: _Gelu,
+    activations.GELU: _Gelu,
+    activations.GELUTanh: _GeluTanh,
+    activations.QuickGELU: _QuickGelu,
+    nn.SiLU: _Silu,
+    nn.ReLU: _Relu,
+}
+_LINEAR = (nn.Linear, nn.Conv2d, nn.Identity, nn.Dropout, timm.layers.LayerScale)
+_CONTAINERS = (nn.Sequential, timm.layers.PatchEmbed, timm.layers.Mlp, Block, VisionTransformer, VisionTransformerDistilled)
+
+
+def frozen(model: nn.Module) -> nn.Module:
+    """A deep copy of the model whose gradient is its effective transformation.
+
+    Raises:
+        TypeError: the model holds a module of a kind that this reference does not know.
+    """
+    model = copy.deepcopy(model).eval()
+    for module in model.modules():
+        kind = type(module)
+        if kind in _FROZEN:
+            module.__class__ = _FROZEN[kind]
+        elif kind not in _LINEAR and kind not in _CONTAINERS:
+            raise TypeError(f"the reference knows {sorted(known.__name__ for known in _FROZEN)} and linear layers; got a {kind.__name__}")
+    return model
+
+
+def logits_and_gradient(model: nn.Module, images: Tensor, cotangents: Tensor) -> tuple[Tensor, Tensor]:
+    """Logits (b, classes) of images (b, 3, h, w), and the gradient of `sum(cotangents * logits)` for the images."""
+    images = images.detach().clone().requires_grad_(True)
+    logits = model(images)
+    (gradient,) = torch.autograd.grad((logits * cotangents).sum(), images)
+    return logits.detach(), gradient
+
+
+def randomise(model: nn.Module, seed: int) -> nn.Module:
+    """Give every parameter a random value of a size that keeps activations near one: norms, biases and tokens too."""
+    generator = torch.Generator().manual_seed(seed)
+    for name, parameter in sorted(model.named_parameters()):
+        noise = torch.randn(parameter.shape, generator=generator)
+        if name.endswith(("_token", "pos_embed", "latent")):
+            value = 0.5 * noise
+        elif parameter.ndim > 1:
+            value = noise / math.sqrt(math.prod(parameter.shape[1:]))
+        else:
+            value = 0.2 * noise if name.endswith("bias") else 1.0 + 0.3 * noise
+        parameter.data.copy_(value)
+    return model.eval()
