@@ -90,7 +90,9 @@ def config_from_options(options: Mapping[str, Any]) -> ViTConfig:
     if patch_norm and patch_norm_kind != norm:
         read.problems.append("embed_norm_layer and norm_layer must be of one kind")
     activation, _ = read.choose("act_layer", "gelu", _ACTIVATIONS)
-    gated, _ = read.choose("mlp_layer", "mlp", _MLPS)
+    gated, gate_arguments = read.choose("mlp_layer", "mlp", _MLPS)
+    if options.get("mlp_layer") and _named(options["mlp_layer"])[0] == "glumlp" and gate_arguments.get("gate_last") != "False":
+        read.problems.append(f"mlp_layer={options['mlp_layer']!r} has its gate last; only GluMlp(gate_last=False) is supported")
     hidden = int(width * float(read.get("mlp_ratio", 4.0)))
     pooling = read.get("global_pool", "token")
     fc_norm = read.get("fc_norm", pooling == "avg")
@@ -103,6 +105,10 @@ def config_from_options(options: Mapping[str, Any]) -> ViTConfig:
     read.only("dynamic_img_pad", False)
     if pooling not in ("token", "avg", "map"):
         read.problems.append(f"global_pool {pooling!r} is none of ['avg', 'map', 'token']")
+    if distilled and (fc_norm or pooling != "token" or options.get("reg_tokens")):
+        read.problems.append("a distilled model pools its class token, without fc_norm and reg_tokens")
+    if gated == "packed" and pooling == "map":
+        read.problems.append("global_pool='map' with a packed gated MLP is not supported")
     pre_norm = bool(read.get("pre_norm", False))
     fields: dict[str, Any] = dict(
         image_size=read.pair("img_size", 224),
@@ -130,11 +136,10 @@ def config_from_options(options: Mapping[str, Any]) -> ViTConfig:
         mlp_norm=bool(read.get("scale_mlp_norm", False)),
         patch_norm=patch_norm,
         patch_norm_eps=float(patch_norm_arguments.get("eps", 1e-6)),
-        layer_scale=options.get("init_values") is not None,
+        layer_scale=bool(read.get("init_values", False)),
         pre_norm=pre_norm,
         final_norm="none" if not read.get("final_norm", True) else "pooled" if fc_norm else "tokens",
     )
-    read.get("init_values", None)
     read.problems += [f"unknown option {name}={options[name]!r}" for name in sorted(set(options) - read.read)]
     if read.problems:
         raise ValueError(

@@ -1,12 +1,15 @@
 """`DaveConfig`: everything that one explanation depends on besides the model, the image and the key."""
 
 import dataclasses
-from typing import Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 import jax
-from jaxtyping import Array, Float
+from jaxtyping import Array
 
-Scalar = float | Float[Array, ""]
+if TYPE_CHECKING:
+    Scalar = float | Array
+else:  # JAX rebuilds a config with whatever stands for its floats (tracers, shapes, argument names), so nothing is checked at run time
+    Scalar = Any
 
 _STATIC = (
     *("num_samples", "chunk_size", "schedule", "pull_back", "aggregation", "gaussian_size", "bilateral_size"),

@@ -22,7 +22,10 @@ def tiny_model(seed: int = 0, **options) -> Model:
         'avg'
     """
     config = ViTConfig(
-        **({"image_size": (16, 16), "patch_size": (4, 4), "width": 16, "depth": 2, "num_heads": 2, "mlp_width": 32, "num_classes": 5} | options)
+        **(
+            {"image_size": (16, 16), "patch_size": (4, 4), "width": 16, "depth": 2, "num_heads": 2, "mlp_width": 32, "num_classes": 5}
+            | options
+        )
     )
     params = init_params(jax.random.key(seed), config)
     leaves, structure = jax.tree.flatten(params)
@@ -55,14 +58,13 @@ def count_compilations() -> Iterator[list[str]]:
             if message.startswith("Compiling "):
                 compiled.append(message.split()[1])
 
-    logger, handler = logging.getLogger("jax._src.interpreters.pxla"), Collect()
-    level, propagate = logger.level, logger.propagate
+    logger, handler = logging.getLogger("jax"), Collect()
+    propagate = logger.propagate
     logger.addHandler(handler)
-    logger.setLevel(logging.DEBUG)
     logger.propagate = False
     try:
-        yield compiled
+        with jax.log_compiles():
+            yield compiled
     finally:
         logger.removeHandler(handler)
-        logger.setLevel(level)
         logger.propagate = propagate

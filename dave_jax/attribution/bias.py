@@ -75,7 +75,7 @@ def bias_contributions(model: Model, image: Float[Array, "h w 3"], target: Any) 
         (True, (4, 4))
     """
     image = check_images(image[None], model.preprocessing.image_size)[0]
-    cotangents, _ = as_cotangents(jnp.asarray(target)[None], 1, count_classes(model))
+    cotangents, _ = as_cotangents(jnp.asarray(target)[None], 1, count_classes(model, image.dtype), image.dtype)
     logit, from_image, per_token = _contributions(model.forward, resolve("effective"), model.params, image, cotangents[0, 0])
     place = None
     if isinstance(model.forward, ViT):
@@ -98,7 +98,7 @@ def completeness(
         True
     """
     image = check_images(image[None], model.preprocessing.image_size)[0]
-    cotangents, _ = as_cotangents(jnp.asarray(target)[None], 1, count_classes(model))
+    cotangents, _ = as_cotangents(jnp.asarray(target)[None], 1, count_classes(model, image.dtype), image.dtype)
     logit, from_image, terms = _contributions(model.forward, resolve(decomposition), model.params, image, cotangents[0, 0])
     total = sum((jnp.sum(term) for term in terms.values()), start=jnp.zeros_like(logit))
     largest = jnp.max(jnp.abs(jnp.stack([logit, from_image, total])))

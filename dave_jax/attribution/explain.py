@@ -13,6 +13,7 @@ from typing import Any, Literal
 
 import jax
 import jax.numpy as jnp
+from jax.typing import ArrayLike
 from jaxtyping import Array, Float, Integer, PRNGKeyArray
 
 from dave_jax.attribution.aggregate import AGGREGATIONS
@@ -24,20 +25,19 @@ from dave_jax.effective.decomposition import Decomposition, resolve
 from dave_jax.models.model import Forward, Model, check_images
 from dave_jax.sampling.noise import add_noise, noise_levels
 from dave_jax.sampling.transforms import Transform, apply_transform, pull_back, sample_transform
-from dave_jax.sampling.warp import Matrix
 
 Image = Float[Array, "h w 3"]
 
 
 def explain(
     model: Model,
-    images: Float[Array, "b h w 3"],
+    images: ArrayLike,
     targets: Any,
     *,
     key: PRNGKeyArray,
     config: DaveConfig | None = None,
     decomposition: str | Decomposition = "effective",
-    image_ids: Integer[Array, " b"] | None = None,
+    image_ids: ArrayLike | None = None,
     raw: bool = False,
     return_samples: bool = False,
 ) -> Any:
@@ -45,13 +45,13 @@ def explain(
 
     Args:
         model: what predicts.
-        images: normalised images, from `model.preprocess`.
+        images: normalised images Float[b h w 3], from `model.preprocess`.
         targets: class ids Int[b] or Int[b k], or cotangents on the logits Float[b classes] or Float[b k classes]. The targets of an image
             share its samples and their forward passes.
         key: of all randomness. The same key gives the same map.
         config: settings; default the model's own.
         decomposition: its name or itself; "effective" is DAVE.
-        image_ids: what tells images apart in the randomness: sample i of image j draws from `fold_in(fold_in(key, id_j), i)`. By default
+        image_ids: Integer[b], what tells images apart in the randomness: sample i of image j draws from `fold_in(fold_in(key, id_j), i)`. By default
             `image_id` of the pixels, so that a map depends neither on the batch that an image came in nor on its place there. Pass equal
             ids to use the same transforms and noise for every image.
         raw: return the aggregated attributions (h, w, 3) instead of heat maps.
@@ -74,13 +74,14 @@ def explain(
     """
     config, rules = model.config if config is None else config, resolve(decomposition)
     images = check_images(images, model.preprocessing.image_size)
-    cotangents, single = as_cotangents(targets, len(images), count_classes(model))
+    cotangents, single = as_cotangents(targets, len(images), count_classes(model, images.dtype), images.dtype)
     if return_samples and config.aggregation == "streaming_mean":
         raise ValueError("aggregation='streaming_mean' never holds the samples; use aggregation='mean' with return_samples=True.")
     if image_ids is None:
         image_ids = jax.vmap(image_id)(images)
     elif jnp.shape(image_ids) != (len(images),):
         raise ValueError(f"image_ids must have shape ({len(images)},), one for each image; got {jnp.shape(image_ids)}.")
+    image_ids = jnp.asarray(image_ids)
     if config.chunk_size is None:
         chunk = default_chunk(model.forward, model.params, images.shape[1:], rules, config.num_samples, cotangents.shape[1])
         config = dataclasses.replace(config, chunk_size=chunk)
@@ -92,11 +93,11 @@ def explain(
 
 def effective_transformation(
     model: Model,
-    image: Image,
+    image: ArrayLike,
     target: Any,
     *,
-    matrix: Matrix | None = None,
-    noise: Image | None = None,
+    matrix: ArrayLike | None = None,
+    noise: ArrayLike | None = None,
     t: Scalar = 0.0,
     decomposition: str | Decomposition = "effective",
     pull_back: Literal["adjoint", "inverse"] = "adjoint",
@@ -107,10 +108,10 @@ def effective_transformation(
 
     Args:
         model: what predicts.
-        image: one normalised image.
+        image: one normalised image Float[h w 3].
         target: a class id, or a cotangent on the logits Float[classes].
-        matrix: the transform, input pixels (x, y, 1) to output pixels; None for none.
-        noise: eps; None for zeros.
+        matrix: the transform Float[3 3], input pixels (x, y, 1) to output pixels; None for none.
+        noise: eps Float[h w 3]; None for zeros.
         t: the noise level, in [0, 1).
         decomposition: its name or itself.
         pull_back: `adjoint` or `inverse`; see `sampling.transforms.pull_back`.
@@ -122,8 +123,8 @@ def effective_transformation(
     """
     if jnp.ndim(image) != 3:
         raise ValueError(f"image must be one image (h, w, 3); got shape {jnp.shape(image)}. Use jax.vmap over a batch.")
-    image = check_images(image[None], model.preprocessing.image_size)[0]
-    cotangents, _ = as_cotangents(jnp.asarray(target)[None], 1, count_classes(model))
+    image = check_images(jnp.asarray(image)[None], model.preprocessing.image_size)[0]
+    cotangents, _ = as_cotangents(jnp.asarray(target)[None], 1, count_classes(model, image.dtype), image.dtype)
     for name, given, shape in (("matrix", matrix, (3, 3)), ("noise", noise, image.shape)):
         if given is not None and jnp.shape(given) != shape:
             raise ValueError(f"{name} must have shape {shape}; got {jnp.shape(given)}.")

@@ -5,12 +5,12 @@
 Filters take and return (h, w) and see zeros outside the image.
 """
 
-import dm_pix
 import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
 from dave_jax.config import DaveConfig, Scalar
+from dave_jax.sampling.blur import gaussian_blur
 
 HeatMap = Float[Array, "h w"]
 
@@ -22,7 +22,7 @@ def positive_part(raw: Float[Array, "h w channels"]) -> HeatMap:
 
 def blend_gaussian(heat: HeatMap, *, size: int, sigma: Scalar, share: Scalar) -> HeatMap:
     """`(1 - share) c + share gauss(c)`: kernel of `size` pixels (odd) and of `sigma` pixels, its weights summing to one."""
-    blurred = dm_pix.gaussian_blur(heat[..., None], sigma, size, padding="SAME")[..., 0]
+    blurred = gaussian_blur(heat[..., None], size=size, sigma=sigma)[..., 0]
     return (1.0 - share) * heat + share * blurred
 
 

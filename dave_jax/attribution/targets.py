@@ -5,19 +5,20 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax.core import Tracer
 from jaxtyping import Array, Float
 
 from dave_jax.models.model import Model
 
 
-def count_classes(model: Model) -> int:
-    """The number of logits of a model."""
-    image = jax.ShapeDtypeStruct((*model.preprocessing.image_size, 3), jnp.float32)
+def count_classes(model: Model, dtype: Any = float) -> int:
+    """The number of logits of a model, for images of that type."""
+    image = jax.ShapeDtypeStruct((*model.preprocessing.image_size, 3), dtype)
     (classes,) = jax.eval_shape(lambda params, image: model.forward(params, image, "gradient"), model.params, image).shape
     return classes
 
 
-def as_cotangents(targets: Any, batch: int, classes: int) -> tuple[Float[Array, "b k classes"], bool]:
+def as_cotangents(targets: Any, batch: int, classes: int, dtype: Any = float) -> tuple[Float[Array, "b k classes"], bool]:
     """Targets as cotangents, and whether there was one target for each image.
 
     Args:
@@ -25,6 +26,7 @@ def as_cotangents(targets: Any, batch: int, classes: int) -> tuple[Float[Array, 
             or Float[b k classes]: `e_i - e_j` explains why i rather than j.
         batch: number of images.
         classes: number of logits.
+        dtype: of the cotangents.
 
     Raises:
         ValueError: a wrong shape, or a class out of range.
@@ -44,12 +46,12 @@ def as_cotangents(targets: Any, batch: int, classes: int) -> tuple[Float[Array, 
                 f"Class ids must have shape ({batch},) or ({batch}, k), a row for each image; got {targets.shape}. "
                 "For several classes of one image pass [[3, 7]]."
             )
-        if not isinstance(targets, jax.core.Tracer):
+        if not isinstance(targets, Tracer):
             wrong = np.unique(np.asarray(targets)[(np.asarray(targets) < 0) | (np.asarray(targets) >= classes)])
             if wrong.size:
                 raise ValueError(f"Class ids must lie in 0 to {classes - 1}, for the model has {classes} logits; got {wrong.tolist()}.")
         single = targets.ndim == 1
-        return jax.nn.one_hot(jnp.asarray(targets).reshape(batch, -1), classes), single
+        return jax.nn.one_hot(jnp.asarray(targets).reshape(batch, -1), classes, dtype=dtype), single
     if not np.issubdtype(targets.dtype, np.floating):
         raise TypeError(f"Targets are class ids (integers) or cotangents on the logits (floats); got {targets.dtype}.")
     if targets.ndim not in (2, 3) or targets.shape[0] != batch or targets.shape[-1] != classes:
@@ -57,4 +59,4 @@ def as_cotangents(targets: Any, batch: int, classes: int) -> tuple[Float[Array, 
             f"Cotangents must have shape ({batch}, {classes}) or ({batch}, k, {classes}); got {targets.shape}. "
             "Class ids must be integers: targets.astype(int)."
         )
-    return jnp.asarray(targets, jnp.result_type(float)).reshape(batch, -1, classes), targets.ndim == 2
+    return jnp.asarray(targets, dtype).reshape(batch, -1, classes), targets.ndim == 2

@@ -14,7 +14,6 @@ import math
 from collections.abc import Callable
 
 import jax
-import jax.numpy as jnp
 from jaxtyping import Array, Float
 
 Values = Float[Array, "..."]
@@ -25,7 +24,7 @@ def _gelu(x: Values) -> Values:
 
 
 def _gelu_tanh(x: Values) -> Values:
-    return 0.5 * (1.0 + jnp.tanh(math.sqrt(2.0 / math.pi) * (x + 0.044715 * x * x * x)))
+    return jax.nn.sigmoid(2.0 * math.sqrt(2.0 / math.pi) * (x + 0.044715 * x * x * x))  # (1 + tanh u) / 2 loses digits for u << 0
 
 
 def _quick_gelu(x: Values) -> Values:
@@ -52,6 +51,7 @@ def multiplier(name: str) -> Callable[[Values], Values]:
         ValueError: no activation of that name.
 
     Example:
+        >>> import jax.numpy as jnp
         >>> float(multiplier("gelu")(jnp.zeros(())))
         0.5
     """

@@ -55,7 +55,13 @@ def add(x: Float[Array, "..."], branch: Float[Array, "..."]) -> Float[Array, "..
 
 @dataclasses.dataclass(frozen=True)
 class Decomposition:
-    """A named rule for every site; see the module's table. Hashable when its rules are: pass module-level functions."""
+    """A named rule for every site; see the module's table. Hashable when its rules are: pass module-level functions.
+
+    Attributes:
+        name: what to call it.
+        normalisation, activation, attention, gate, linear: the rules of these sites.
+        residual: how a residual branch is added.
+    """
 
     name: str
     normalisation: Rule = differentiate

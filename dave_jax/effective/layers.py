@@ -149,7 +149,7 @@ def attention(
     *,
     num_heads: int,
     eps: float,
-    latent: Tokens | None = None,
+    latent: Float[Array, "queries width"] | None = None,
 ) -> Result:
     """Multi-head attention (arXiv 1706.03762): `proj(norm(concat_h softmax(q_h k_h^T / sqrt(c)) v_h))`.
 

@@ -22,13 +22,15 @@ Example:
 import abc
 import dataclasses
 import math
-from typing import Any
+from collections.abc import Callable
+from typing import Any, TypeVar, dataclass_transform
 
 import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
 Shape = tuple[int, ...]
+T = TypeVar("T")
 
 Leaf = Any
 """An array. Not annotated with its shape: `scan` and `vmap` stack operators on further axes, and pytrees carry other things than arrays."""
@@ -64,10 +66,11 @@ class Operator(abc.ABC):
         return Chain((first, self))
 
 
-def operator(data: tuple[str, ...], meta: tuple[str, ...] = ("in_shape",)):
+@dataclass_transform(frozen_default=True)
+def operator(data: tuple[str, ...], meta: tuple[str, ...] = ("in_shape",)) -> Callable[[type[T]], type[T]]:
     """Make a class a frozen dataclass and a pytree: `data` fields are arrays or operators, `meta` fields static."""
 
-    def decorate(cls):
+    def decorate(cls: type[T]) -> type[T]:
         cls = dataclasses.dataclass(frozen=True)(cls)
         return jax.tree_util.register_dataclass(cls, data_fields=list(data), meta_fields=list(meta))
 
@@ -245,7 +248,7 @@ class Sum(Operator):
         return sum((term(x) for term in rest), start=first(x))
 
     @property
-    def in_shape(self):
+    def in_shape(self):  # pyright: ignore[reportIncompatibleVariableOverride] that of its parts, not a field
         return self.terms[0].in_shape
 
     @property
@@ -268,7 +271,7 @@ class Chain(Operator):
         return x
 
     @property
-    def in_shape(self):
+    def in_shape(self):  # pyright: ignore[reportIncompatibleVariableOverride] that of its parts, not a field
         return self.links[0].in_shape
 
     @property
@@ -291,7 +294,7 @@ class Transposed(Operator):
         return result
 
     @property
-    def in_shape(self):
+    def in_shape(self):  # pyright: ignore[reportIncompatibleVariableOverride] that of its parts, not a field
         return self.original.out_shape
 
     @property

@@ -5,14 +5,16 @@ Gaussian-blurred image; a good map keeps the probability high for long.
 """
 
 from functools import partial
-from typing import Any, Literal
+from typing import Any
 
-import dm_pix
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Float, Integer
+from jax.typing import ArrayLike
+from jaxtyping import Array, Float
 
-from dave_jax.models.model import Forward, Model
+from dave_jax.config import Scalar
+from dave_jax.models.model import Forward, Model, check_images
+from dave_jax.sampling.blur import gaussian_blur
 
 BLUR_SIZE, BLUR_SIGMA = 31, 7.0
 """Of what replaces a pixel: kernel and sigma in pixels."""
@@ -20,21 +22,21 @@ BLUR_SIZE, BLUR_SIGMA = 31, 7.0
 
 def deletion_curve(
     model: Model,
-    images: Float[Array, "b h w 3"],
-    targets: Integer[Array, " b"],
-    maps: Float[Array, "b h w"],
+    images: ArrayLike,
+    targets: ArrayLike,
+    maps: ArrayLike,
     *,
     steps: int = 32,
     fraction: float = 0.9,
-    first: Literal["least", "most"] = "least",
+    first: str = "least",
 ) -> Float[Array, "b steps"]:
     """The target's softmax probability as pixels are replaced, from none to `fraction` of them in equal steps.
 
     Args:
         model: what predicts.
-        images: normalised images.
-        targets: class ids.
-        maps: one map for each image; only its order matters, ties go by position.
+        images: normalised images Float[b h w 3].
+        targets: class ids Int[b].
+        maps: one map for each image, Float[b h w]; only its order matters, ties go by position.
         steps: points of the curve, the first with nothing replaced.
         fraction: the share of pixels replaced at the last point.
         first: replace the `least` or the `most` important pixels first.
@@ -45,6 +47,7 @@ def deletion_curve(
         >>> deletion_curve(dave.testing.tiny_model(), images, jnp.array([0]), images[..., 0], steps=3).shape
         (1, 3)
     """
+    images, maps = check_images(images, model.preprocessing.image_size), jnp.asarray(maps)
     if maps.shape != images.shape[:3]:
         raise ValueError(f"maps must have shape {images.shape[:3]}, one for each image; got {maps.shape}.")
     if first not in ("least", "most"):
@@ -59,10 +62,10 @@ def area_under_curve(curve: Float[Array, "*b steps"]) -> Float[Array, "*b"]:
 
 
 @partial(jax.jit, static_argnums=(0, 1))
-def _curve(forward: Forward, steps: int, params: Any, images: Array, targets: Array, maps: Array, fraction: float) -> Array:
+def _curve(forward: Forward, steps: int, params: Any, images: Array, targets: Array, maps: Array, fraction: Scalar) -> Array:
     def one(job):
         image, target, heat = job
-        blurred = dm_pix.gaussian_blur(image, BLUR_SIGMA, BLUR_SIZE, padding="SAME")
+        blurred = gaussian_blur(image, size=BLUR_SIZE, sigma=BLUR_SIGMA)
         order = jnp.argsort(heat.ravel())
         rank = jnp.zeros(heat.size, jnp.int32).at[order].set(jnp.arange(heat.size, dtype=jnp.int32)).reshape(heat.shape)
 

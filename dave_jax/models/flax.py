@@ -1,14 +1,13 @@
 """Flax at the edge: explain `flax.nnx` and `flax.linen` modules built of our layers, and the vision transformer as an nnx module.
 
-A module qualifies when calling it on one normalised image with a `decomposition` returns logits: `module(image, decomposition=...)`. Inside it
-calls the functions of `dave_jax.effective.layers`, which obey the decomposition.
+A module qualifies when calling it on one normalised image with a `decomposition` returns logits: `module(image, decomposition=...)`.
+Inside it calls the functions of `dave_jax.effective.layers`, which obey the decomposition.
 """
 
 import dataclasses
 import inspect
 from typing import Any
 
-import jax
 from flax import nnx
 from jaxtyping import Array, Float
 
@@ -46,15 +45,18 @@ def from_nnx(module: nnx.Module, **fields: Any) -> Model:
         TypeError: calling the module takes no `decomposition`.
 
     Example:
+        >>> import jax.numpy as jnp
         >>> import dave_jax as dave
         >>> config = ViTConfig(image_size=(16, 16), patch_size=(4, 4), width=16, depth=2, num_heads=2, mlp_width=32, num_classes=5)
         >>> model = from_nnx(NnxViT(config, rngs=nnx.Rngs(0)), preprocessing=dave.Preprocessing(image_size=(16, 16)))
-        >>> model.logits(jax.numpy.ones((1, 16, 16, 3))).shape
+        >>> model.logits(jnp.ones((1, 16, 16, 3))).shape
         (1, 5)
     """
     _check_signature(module)
     graph, state = nnx.split(module)
-    return Model(params=state, forward=NnxForward(graph), **({"name": type(module).__name__} | fields))
+    fields.setdefault("name", type(module).__name__)
+    params = nnx.to_pure_dict(state)  # arrays under their names, by which `bias_contributions` finds those that are biases
+    return Model(params=params, forward=NnxForward(graph), **fields)
 
 
 def from_linen(module: Any, variables: Any, **fields: Any) -> Model:
@@ -62,9 +64,27 @@ def from_linen(module: Any, variables: Any, **fields: Any) -> Model:
 
     Raises:
         TypeError: calling the module takes no `decomposition`.
+
+    Example:
+        >>> import jax
+        >>> import jax.numpy as jnp
+        >>> from flax import linen
+        >>> from dave_jax.effective import layers
+        >>> from dave_jax.effective.decomposition import resolve
+        >>> class Linear(linen.Module):
+        ...     @linen.compact
+        ...     def __call__(self, image, decomposition="gradient"):
+        ...         kernel = self.param("kernel", linen.initializers.normal(), (image.size, 3))
+        ...         logits, _ = layers.dense({"kernel": kernel}, image.reshape(1, -1), resolve(decomposition))
+        ...         return logits[0]
+        >>> image = jnp.ones((224, 224, 3))
+        >>> model = from_linen(Linear(), Linear().init(jax.random.key(0), image))
+        >>> model.logits(image[None]).shape
+        (1, 3)
     """
     _check_signature(module)
-    return Model(params=variables, forward=LinenForward(module), **({"name": type(module).__name__} | fields))
+    fields.setdefault("name", type(module).__name__)
+    return Model(params=variables, forward=LinenForward(module), **fields)
 
 
 def _check_signature(module: Any) -> None:
@@ -90,6 +110,12 @@ class NnxViT(nnx.Module):
         config: the architecture.
         rngs: draws new parameters from its `params` stream; not needed with `params`.
         params: parameters to wrap, such as those of a loaded model.
+
+    Example:
+        >>> import jax.numpy as jnp
+        >>> config = ViTConfig(image_size=(8, 8), patch_size=(4, 4), width=8, depth=1, num_heads=2, mlp_width=8, num_classes=3)
+        >>> NnxViT(config, rngs=nnx.Rngs(0))(jnp.ones((8, 8, 3))).shape
+        (3,)
     """
 
     def __init__(self, config: ViTConfig, *, rngs: nnx.Rngs | None = None, params: Any = None):

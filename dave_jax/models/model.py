@@ -2,13 +2,15 @@
 
 import dataclasses
 import difflib
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable
 from functools import partial
 from typing import Any
 
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Float, Num
+from jax.core import Tracer
+from jax.typing import ArrayLike
+from jaxtyping import Array, Float
 
 from dave_jax.config import DaveConfig
 from dave_jax.models.preprocess import Photo, Preprocessing
@@ -46,12 +48,12 @@ class Model:
     name: str = "model"
     source: str = ""
 
-    def preprocess(self, photos: Photo | Sequence[Photo]) -> Float[Array, "b h w 3"]:
+    def preprocess(self, photos: Photo | Iterable[Photo]) -> Float[Array, "b h w 3"]:
         """Photographs (paths, PIL images or arrays; one or several) as a batch of normalised images."""
         return jnp.asarray(self.preprocessing(photos))
 
-    def logits(self, images: Num[Array, "b h w 3"]) -> Float[Array, "b classes"]:
-        """The logits of normalised images."""
+    def logits(self, images: ArrayLike) -> Float[Array, "b classes"]:
+        """The logits of normalised images Float[b h w 3]."""
         return batch_logits(self.forward, self.params, check_images(images, self.preprocessing.image_size))
 
     def class_name(self, index: int) -> str:
@@ -67,7 +69,7 @@ class Model:
         names = [_canonical(known) for known in self.class_names or ()]
         if _canonical(name) in names:
             return names.index(_canonical(name))
-        if name.isdigit():
+        if name.isdecimal():
             return int(name)
         near = difflib.get_close_matches(_canonical(name), names, n=3)
         hint = f" Near names: {near}." if near else f" The model has {len(names)} named classes; give a class number."
@@ -102,7 +104,8 @@ def check_images(images: Any, image_size: tuple[int, int]) -> Float[Array, "b h 
         raise TypeError(f"images must be an array of shape (b, h, w, 3); got {type(images).__name__}. Use model.preprocess(photos).")
     expected = (*image_size, 3)
     if len(images.shape) != 4 or tuple(images.shape[1:]) != expected or not images.shape[0]:
-        remedy = "Add a batch axis: images[None]." if images.shape == expected else "Use model.preprocess(photos), or dave.load(..., image_size=)."
+        single = tuple(images.shape) == expected
+        remedy = "Add a batch axis: images[None]." if single else "Use model.preprocess(photos), or dave.load(..., image_size=...)."
         raise ValueError(f"images must have shape (b, {', '.join(map(str, expected))}) with b >= 1; got {tuple(images.shape)}. {remedy}")
     if not jnp.issubdtype(images.dtype, jnp.floating):
         raise TypeError(
@@ -110,7 +113,7 @@ def check_images(images: Any, image_size: tuple[int, int]) -> Float[Array, "b h 
             "Pass uint8 photographs through model.preprocess first."
         )
     images = jnp.asarray(images)
-    if not isinstance(images, jax.core.Tracer) and not bool(jnp.isfinite(images).all()):
+    if not isinstance(images, Tracer) and not bool(jnp.isfinite(images).all()):
         bad = [int(i) for i in jnp.flatnonzero(~jnp.isfinite(images).all(axis=(1, 2, 3)))]
         raise ValueError(f"pixels must be finite; images {bad} of the batch hold NaN or infinity. Check how they were normalised.")
     return images

@@ -89,14 +89,19 @@ class ViTConfig:
         ):
             if getattr(self, name) not in allowed:
                 problems.append(f"{name} is one of {list(allowed)}; got {getattr(self, name)!r}")
-        if self.width % self.num_heads:
+        for name, least in (("width", 1), ("depth", 1), ("num_heads", 1), ("mlp_width", 1), ("num_classes", 0), ("num_registers", 0)):
+            if getattr(self, name) < least:
+                problems.append(f"{name} must be at least {least}; got {getattr(self, name)}")
+        if self.num_heads > 0 and self.width % self.num_heads:
             problems.append(f"num_heads must divide width; got {self.num_heads} heads for width {self.width}")
         for size, patch in zip(self.image_size, self.patch_size, strict=True):
-            if size < patch or size % patch:
+            if patch < 1 or size < patch or size % patch:
                 problems.append(f"image_size must be a multiple of patch_size {self.patch_size}; got {self.image_size}")
                 break
         if self.pooling == "token" and not self.class_token:
             problems.append("pooling 'token' needs class_token=True")
+        if self.distillation_token and (self.pooling != "token" or self.final_norm == "pooled"):
+            problems.append("distillation_token needs pooling 'token' and final_norm 'tokens' or 'none'")
         if problems:
             raise ValueError("This is no vision transformer: " + "; ".join(problems) + ".")
 
@@ -212,8 +217,8 @@ class ViT:
         """Logits and the operators that made them.
 
         Returns:
-            Logits, and a dict: `embedding` (image to tokens), `blocks` (the pair of branch operators of `layers.block`, their arrays stacked on
-            a leading axis of length depth) and `head` (tokens to logits; with a distillation token, the mean of two).
+            Logits, and a dict: `embedding` (image to tokens), `blocks` (the pair of branch operators of `layers.block`, their arrays
+            stacked on a leading axis of length depth) and `head` (tokens to logits; with a distillation token, the mean of two).
         """
         rules, config = resolve(decomposition), self.config
         if image.shape != (*config.image_size, 3):

@@ -1,9 +1,9 @@
 """Calibration: how much noise and how strong transforms a model bears.
 
-DAVE averages over a neighbourhood of the image, and its authors warn that the strongest noise level `noise_alpha`, which they tune by eye for
-each model, matters most. Inside the right neighbourhood the model still sees the same thing. So measure that: the change of the target's
-probability along the noise path (the sensitivity curve), and take the strongest level at which it stays within a tolerance; the transforms'
-ranges likewise.
+DAVE averages over a neighbourhood of the image, and its authors warn that the strongest noise level `noise_alpha`, which they tune by eye
+for each model, matters most. Inside the right neighbourhood the model still sees the same thing. So measure that: the change of the
+target's probability along the noise path (the sensitivity curve), and take the strongest level at which it stays within a tolerance; the
+transforms' ranges likewise.
 """
 
 import dataclasses
@@ -13,7 +13,8 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, Float, Integer, PRNGKeyArray
+from jax.typing import ArrayLike
+from jaxtyping import Array, Float, PRNGKeyArray
 
 from dave_jax.config import DaveConfig
 from dave_jax.models.model import Forward, Model, check_images
@@ -51,8 +52,8 @@ class Calibration:
 
 def calibrate(
     model: Model,
-    images: Float[Array, "b h w 3"],
-    targets: Integer[Array, " b"] | None = None,
+    images: ArrayLike,
+    targets: Any = None,
     *,
     key: PRNGKeyArray,
     tolerance: float = 0.1,
@@ -63,8 +64,8 @@ def calibrate(
 
     Args:
         model: what to calibrate; its own config is the start.
-        images: normalised photographs that the model knows, 8 or more.
-        targets: class ids; default what the model predicts.
+        images: normalised photographs Float[b h w 3] that the model knows, 8 or more.
+        targets: class ids Int[b]; default what the model predicts.
         key: of the noise and the transforms.
         tolerance: the largest mean change of the target's probability.
 

@@ -23,7 +23,7 @@ def noise_levels(num_samples: int, noise_alpha: Scalar, schedule: Literal["linea
         >>> noise_levels(3, 0.5).tolist()
         [0.0, 0.25, 0.5]
         >>> noise_levels(3, 0.5, "angle").round(4).tolist()
-        [0.0, 0.134, 0.5]
+        [0.0, 0.134..., 0.5]
     """
     if schedule == "linear":
         return jnp.linspace(0.0, noise_alpha, num_samples)

@@ -1,8 +1,8 @@
 """Small spatial transforms of an image: sample the parameters, then apply the deterministic transform.
 
-A `Transform` is one affine matrix (flip, padding, rotation, scale and shift composed: one interpolation, not five) and a blur. Applying it is
-linear in the image, so an attribution of the transformed image is pulled back to the clean one by the adjoint (DAVE, arXiv 2602.06613,
-slides: tau-dagger; the authors' code: autograd) or by the inverse warp (eq. 6).
+A `Transform` is one affine matrix (flip, padding, rotation, scale and shift composed: one interpolation, not five) and a blur. Applying
+it is linear in the image, so an attribution of the transformed image is pulled back to the clean one by the adjoint (DAVE, arXiv
+2602.06613, slides: tau-dagger; the authors' code: autograd) or by the inverse warp (eq. 6).
 
 Conventions: rotation in degrees, positive turns clockwise on the screen; shifts, padding as shares of the size; blur sigma in pixels.
 """
@@ -10,12 +10,12 @@ Conventions: rotation in degrees, positive turns clockwise on the screen; shifts
 import dataclasses
 from typing import Any, Literal
 
-import dm_pix
 import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, PRNGKeyArray
 
 from dave_jax.config import DaveConfig, Scalar
+from dave_jax.sampling.blur import gaussian_blur
 from dave_jax.sampling.warp import Matrix, inverse_affine, warp
 
 BLUR_SIZE = 9
@@ -45,8 +45,8 @@ def rotation(degrees: Scalar) -> Matrix:
     """Turn clockwise on the screen about pixel (0, 0).
 
     Example:
-        >>> rotation(90.0).round(6)[:2, :2].tolist()
-        [[0.0, -1.0], [1.0, 0.0]]
+        >>> (rotation(90.0) @ jnp.array([1.0, 0.0, 1.0])).round(6).tolist()  # from the right, downwards
+        [...0.0, 1.0, 1.0]
     """
     cosine, sine = jnp.cos(jnp.deg2rad(degrees)), jnp.sin(jnp.deg2rad(degrees))
     return jnp.eye(3).at[:2, :2].set(jnp.stack([jnp.stack([cosine, -sine]), jnp.stack([sine, cosine])]))
@@ -85,8 +85,8 @@ def sample_transform(key: PRNGKeyArray, config: DaveConfig, height: int, width: 
     shift_x, shift_y = config.shift * jax.random.uniform(shift_key, (2,), minval=-1.0)
     matrix = about_centre(stretch(mirror, 1.0), height, width)
     if config.random_padding:
-        borders = config.padding * jax.random.uniform(padding_key, (4,)) * jnp.array([width, width, height, height])
-        matrix = padding(*borders, height, width) @ matrix
+        left, right, top, bottom = config.padding * jax.random.uniform(padding_key, (4,)) * jnp.array([width, width, height, height])
+        matrix = padding(left, right, top, bottom, height, width) @ matrix
     matrix = about_centre(rotation(angle) @ stretch(scale, scale), height, width) @ matrix
     matrix = translation(shift_x * width, shift_y * height) @ matrix
     return Transform(matrix, config.blur * jax.random.uniform(blur_key) if config.random_blur else None)
@@ -98,7 +98,7 @@ def apply_transform(transform: Transform, image: Float[Array, "h w channels"]) -
     if transform.blur is None:
         return image
     sigma = jnp.maximum(transform.blur, 1e-3)  # a kernel of width zero would be 0 / 0
-    return dm_pix.gaussian_blur(image, sigma, BLUR_SIZE, padding="SAME")
+    return gaussian_blur(image, size=BLUR_SIZE, sigma=sigma)
 
 
 def pull_back(

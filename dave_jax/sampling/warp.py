@@ -12,8 +12,8 @@ Matrix = Float[Array, "3 3"]
 def warp(image: Float[Array, "h w channels"], matrix: Matrix) -> Float[Array, "h w channels"]:
     """Move the image by an affine matrix: `output(p) = input(matrix^-1 p)`, interpolated bilinearly.
 
-    Linear in the image; its adjoint, through `jax.vjp`, scatters each output pixel to the four pixels that it was read from. Four gathers of
-    whole pixels: on a CPU about twenty times faster than `dm_pix.affine_transform`, which interpolates the channels as a third axis.
+    Linear in the image; its adjoint, through `jax.vjp`, scatters each output pixel to the four pixels that it was read from. Four gathers
+    of whole pixels: on a CPU about twenty times faster than `dm_pix.affine_transform`, which interpolates the channels as a third axis.
 
     Args:
         image: any channels.

@@ -2,9 +2,9 @@
 
     python -m dave_jax.training.imagenette --data DIR --teacher CHECKPOINT -o OUT
 
-`DIR` holds `imagenette144-train.tar` and `imagenette144-val.tar` (folders named by WordNet id, JPEG). Training is AdamW on cross-entropy with
-random crops and flips, the early blocks at a lower rate than the late ones. It runs first at a small image size, then at the final one. The
-log is one JSON line an epoch.
+`DIR` holds `imagenette144-train.tar` and `imagenette144-val.tar` (folders named by WordNet id, JPEG). Training is AdamW on cross-entropy
+with random crops and flips, the early blocks at a lower rate than the late ones. It runs first at a small image size, then at the final
+one. The log is one JSON line an epoch.
 """
 
 import argparse
@@ -23,7 +23,13 @@ import numpy as np
 import optax
 from PIL import Image
 
+from dave_jax.config import DaveConfig
+from dave_jax.models.hub import load
+from dave_jax.models.model import Model
+from dave_jax.models.preprocess import Preprocessing
+from dave_jax.models.store import save
 from dave_jax.models.vit import ViT, ViTConfig
+from dave_jax.sampling.calibrate import calibrate
 from dave_jax.training import shrink
 
 CLASSES = {
@@ -82,7 +88,7 @@ def random_crop(key: jax.Array, image: jax.Array, size: int) -> jax.Array:
     corner = jax.random.uniform(place_key, (2,)) * (image.shape[0] - sides)
     scale = size / sides
     crop = jax.image.scale_and_translate(image, (size, size, 3), (0, 1), scale, -corner * scale, "linear")
-    return dm_pix.random_flip_left_right(flip_key, crop)
+    return jnp.asarray(dm_pix.random_flip_left_right(flip_key, crop))
 
 
 def resized(images: jax.Array | np.ndarray, size: tuple[int, int]) -> jax.Array:
@@ -196,12 +202,33 @@ def train(
     return params
 
 
+def package(params: Params, config: ViTConfig, photographs: np.ndarray, output: Path) -> Model:
+    """Write the model that `dave_jax.load(output)` reads: 8-bit kernels, class names, and settings calibrated on some photographs.
+
+    Args:
+        params: trained.
+        config: their configuration.
+        photographs: uint8 images (n, h, w, 3) to calibrate on, of the training data.
+        output: the folder.
+
+    Returns:
+        What was written, as it is read back.
+    """
+    preprocessing = Preprocessing(config.image_size, mean=MEAN, std=STD, crop_fraction=1.0)
+    model = Model(params, ViT(config), DaveConfig(), preprocessing, tuple(CLASSES.values()), "imagenette_vit", "dave_jax.training.imagenette")
+    save(model, output, quantise=True)
+    model = load(output)  # calibrated as it will be used, with its kernels rounded
+    settings = calibrate(model, model.preprocess(photographs), key=jax.random.key(0)).config
+    save(dataclasses.replace(model, config=settings, source="dave_jax.training.imagenette"), output, quantise=True)
+    return load(output)
+
+
 def main() -> None:
     """Train the default model as it is shipped."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--data", type=Path, required=True)
-    parser.add_argument("--teacher", required=True)
-    parser.add_argument("-o", "--output", type=Path, required=True)
+    parser.add_argument("--data", type=Path, required=True, help="folder of the two archives")
+    parser.add_argument("--teacher", required=True, help="checkpoint of a plain ViT to start from: what dave_jax.load takes")
+    parser.add_argument("-o", "--output", type=Path, required=True, help="folder for the model and training.jsonl")
     parser.add_argument("--seed", type=int, default=0)
     arguments = parser.parse_args()
     arguments.output.mkdir(parents=True, exist_ok=True)
@@ -214,6 +241,7 @@ def main() -> None:
     data, validation = (read_images(arguments.data / f"imagenette144-{split}.tar") for split in ("train", "val"))
     stages = [Stage(112, 6, 1e-4), Stage(168, 1, 3e-5)]
     teacher = load(arguments.teacher)
+    assert isinstance(teacher.forward, ViT)  # so far `load` gives nothing else
     params, config = shrink.keep_first_blocks(teacher.params, teacher.forward.config, depth=6, num_classes=len(CLASSES))
     params, config = shrink.at_image_size(params, config, stages[0].image_size)
     chosen = np.random.default_rng(arguments.seed).permutation(len(data[0]))[:2000]
@@ -222,7 +250,8 @@ def main() -> None:
     params = shrink.fit_head(params, config, images, labels)
     log({"image_size": config.image_size[0], "start": True, "accuracy": make_evaluate(ViT(config))(params, *validation)})
     params = train(params, config, data, validation, stages, seed=arguments.seed, log=log)
-    np.savez(arguments.output / "params.npz", **{path: np.asarray(leaf) for path, leaf in flatten(params).items()})
+    size = (stages[-1].image_size, stages[-1].image_size)
+    package(params, dataclasses.replace(config, image_size=size), data[0][chosen[:32]], arguments.output)
 
 
 if __name__ == "__main__":

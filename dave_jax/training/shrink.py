@@ -1,7 +1,7 @@
 """A small vision transformer from a large one, in closed form: fewer blocks, narrower MLPs, and a head by ridge regression.
 
-What remains to be trained starts from what the large one knows: early blocks hold most of what is visible in the mean of the patches, and an
-MLP of half the width, its output layer refitted by least squares, keeps about 95 % of the output's variance.
+What remains to be trained starts from what the large one knows: early blocks hold most of what is visible in the mean of the patches, and
+an MLP of half the width, its output layer refitted by least squares, keeps about 95 % of the output's variance.
 """
 
 import dataclasses
@@ -22,7 +22,7 @@ Images = Float[Array, "b h w 3"]
 
 
 def keep_first_blocks(params: Params, config: ViTConfig, *, depth: int, num_classes: int) -> tuple[Params, ViTConfig]:
-    """The first `depth` blocks, pooled by the average of the patches (a class token is filled in later blocks only), and a head of zeros."""
+    """The first `depth` blocks, pooled by the average of the patches (a class token is filled in later blocks only); a head of zeros."""
     config = dataclasses.replace(config, depth=depth, num_classes=num_classes, pooling="avg", final_norm="pooled")
     blocks = jax.tree.map(lambda leaf: leaf[:depth], params["blocks"])
     head = {"kernel": jnp.zeros((config.width, num_classes)), "bias": jnp.zeros(num_classes)}

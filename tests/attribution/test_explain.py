@@ -50,7 +50,9 @@ def slow_samples(model, image, target, key, config, decomposition="effective"):
     return jnp.stack(samples)
 
 
-@pytest.mark.parametrize("changes", [{}, {"schedule": "angle", "pull_back": "inverse"}, {"random_blur": True, "random_padding": True}], ids=str)
+@pytest.mark.parametrize(
+    "changes", [{}, {"schedule": "angle", "pull_back": "inverse"}, {"random_blur": True, "random_padding": True}], ids=str
+)
 def test_equals_slow_version(model, images, changes):
     config = dataclasses.replace(CONFIG, **changes)
     raw, samples = dave.explain(model, images[:1], [2], key=KEY, config=config, raw=True, return_samples=True)
@@ -73,9 +75,7 @@ def test_same_map_for_any_chunk(x64):
     model = tiny_model()
     model = dataclasses.replace(model, params=jax.tree.map(lambda leaf: leaf.astype(float), model.params))
     images = jax.random.normal(jax.random.key(3), (2, 16, 16, 3))
-    maps = [
-        dave.explain(model, images, [0, 1], key=KEY, config=dataclasses.replace(CONFIG, chunk_size=chunk)) for chunk in (None, 1, 4, 6)
-    ]
+    maps = [dave.explain(model, images, [0, 1], key=KEY, config=dataclasses.replace(CONFIG, chunk_size=chunk)) for chunk in (None, 1, 4, 6)]
     assert all(float(jnp.abs(maps[0] - other).max()) < 1e-12 for other in maps[1:])
 
 

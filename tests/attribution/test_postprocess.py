@@ -20,14 +20,14 @@ def slow_window(heat, size, weigh):
 
 
 def test_gaussian_equals_slow_version():
-    heat = np.asarray(jax.random.uniform(jax.random.key(0), (9, 14)))
-    slow = slow_window(heat, 5, lambda distance, difference: np.exp(-distance / (2 * 1.5**2)))
+    heat = jax.random.uniform(jax.random.key(0), (9, 14))
+    slow = slow_window(np.asarray(heat), 5, lambda distance, difference: np.exp(-distance / (2 * 1.5**2)))
     assert np.allclose(blend_gaussian(heat, size=5, sigma=1.5, share=0.25), 0.75 * heat + 0.25 * slow, atol=1e-6)
 
 
 def test_bilateral_equals_slow_version():
-    heat = np.asarray(jax.random.uniform(jax.random.key(0), (9, 14)))
-    slow = slow_window(heat, 5, lambda distance, difference: np.exp(-distance / (2 * 0.7**2) - difference**2 / (2 * 0.3**2)))
+    heat = jax.random.uniform(jax.random.key(0), (9, 14))
+    slow = slow_window(np.asarray(heat), 5, lambda distance, difference: np.exp(-distance / (2 * 0.7**2) - difference**2 / (2 * 0.3**2)))
     assert np.allclose(bilateral(heat, size=5, sigma=0.7, value_range=0.3), slow, atol=1e-6)
 
 

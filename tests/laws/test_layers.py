@@ -63,7 +63,9 @@ LAYERS = {
     "attention": lambda x, rules: layers.attention(_attention(), x, rules, num_heads=2, eps=1e-6),
     "attention with norms": lambda x, rules: layers.attention(_normed_attention(), x, rules, num_heads=2, eps=1e-6),
     "layer_scale": lambda x, rules: layers.layer_scale({"scale": _normal(0, D)}, x),
-    "patch_embedding": lambda x, rules: layers.patch_embedding(_dense(0, 2 * 2 * 2, D), x.reshape(4, 5, 2)[:, :4], rules, patch_size=(2, 2)),
+    "patch_embedding": lambda x, rules: layers.patch_embedding(
+        _dense(0, 2 * 2 * 2, D), x.reshape(4, 5, 2)[:, :4], rules, patch_size=(2, 2)
+    ),
     "token pool": _pool("token"),
     "average pool": _pool("avg"),
     "attention pool": _pool("map", _map_pool),
@@ -108,7 +110,7 @@ def test_gradient_is_not_effective():
     """Else the tests above could not tell a frozen operator from a live one."""
     x = _normal(1, N, D)
     for name in ("layer_norm", "rms_norm", "mlp", "swiglu", "attention", "attention pool", "gelu", "silu"):
-        slopes = [jax.grad(lambda x, rules=rules: jnp.sum(LAYERS[name](x, rules)[0] ** 2))(x) for rules in (gradient, effective)]
+        slopes = [jax.grad(lambda x, name=name, rules=rules: jnp.sum(LAYERS[name](x, rules)[0] ** 2))(x) for rules in (gradient, effective)]
         assert float(jnp.abs(slopes[0] - slopes[1]).max()) > 1e-3 * float(jnp.abs(slopes[0]).max()), name
 
 

@@ -42,7 +42,9 @@ def operator(request, x64):
 
 def test_every_class_is_here():
     covered = {type(make()) for make in OPERATORS.values()}
-    assert covered == {cls for cls in vars(ops).values() if isinstance(cls, type) and issubclass(cls, ops.Operator) and cls is not ops.Operator}
+    assert covered == {
+        cls for cls in vars(ops).values() if isinstance(cls, type) and issubclass(cls, ops.Operator) and cls is not ops.Operator
+    }
 
 
 def test_adjoint(operator):

@@ -1,0 +1,52 @@
+"""Accuracy of the embedded model on Imagenette's validation split, through the preprocessing that users get.
+
+    python benchmarks/default_model.py --data ../shared/data
+"""
+
+import argparse
+import sys
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from PIL import Image
+from tqdm import tqdm
+
+sys.path.insert(0, str(Path(__file__).parent))
+
+from context import context, write
+
+import dave_jax as dave
+from dave_jax.training.imagenette import CLASSES, read_images
+
+
+def main(arguments: list[str] | None = None) -> dict[str, Any]:
+    """Measure, print, and write JSON where asked."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--data", type=Path, required=True, help="folder of imagenette144-val.tar")
+    parser.add_argument("--model", help="default: the embedded model")
+    parser.add_argument("--photos", type=int, help="only every so many-th, to be quick")
+    parser.add_argument("--output", type=Path, help="folder for the JSON")
+    options = parser.parse_args(arguments)
+    model = dave.load(options.model)
+    if model.class_names != tuple(CLASSES.values()):
+        raise SystemExit(f"The model must know Imagenette's ten classes; {model.name} has other names.")
+    photos, labels = read_images(options.data / "imagenette144-val.tar")
+    step = 1 if options.photos is None else max(1, len(photos) // options.photos)
+    photos, labels = photos[::step], labels[::step]
+    predicted = [
+        np.asarray(model.logits(model.preprocess([Image.fromarray(photo) for photo in photos[i : i + 64]]))).argmax(-1)
+        for i in tqdm(range(0, len(photos), 64))
+    ]
+    right = np.concatenate(predicted) == labels
+    classes = {name: float(right[labels == index].mean()) for index, name in enumerate(model.class_names)}
+    result = {"model": model.name, "source": model.source, "photographs": len(labels), "top1": float(right.mean()), "classes": classes}
+    print(f"{model.name}: top-1 {result['top1']:.2%} of {len(labels)} photographs")
+    print("\n".join(f"  {share:7.2%}  {name}" for name, share in classes.items()))
+    if options.output:
+        write(options.output, "default_model", result | {"context": context("jax", "numpy", "pillow")})
+    return result
+
+
+if __name__ == "__main__":
+    main()

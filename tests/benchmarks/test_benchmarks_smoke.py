@@ -1,0 +1,162 @@
+"""The benchmarks from end to end on tiny models, and the parts that decide what they report."""
+
+import argparse
+import dataclasses
+import json
+import sys
+from pathlib import Path
+
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from PIL import Image
+
+import dave_jax as dave
+from dave_jax.models.preprocess import Preprocessing
+
+sys.path.append(str(Path(__file__).resolve().parents[2] / "benchmarks"))
+import calibration_sweep
+import photographs
+import sample_cost
+
+CLASSES = ("ant", "bee", "cat", "dog", "elk")
+
+
+@pytest.fixture
+def collection(tmp_path):
+    """A tiny model, stored, and a folder of photographs labelled as it sees them, half of them with a box."""
+    colours = np.random.default_rng(0).integers(0, 256, (60, 2, 2, 3), dtype=np.uint8)
+    pictures = [Image.fromarray(colour).resize((20, 18), Image.Resampling.BICUBIC) for colour in colours]
+    model = dataclasses.replace(dave.testing.tiny_model(), class_names=CLASSES)
+    logits = model.logits(model.preprocess(pictures))
+    middle = jnp.mean(logits, axis=0)  # without it every picture is of one class
+    head = model.params["head"] | {"bias": model.params["head"]["bias"] - middle}
+    dave.save(dataclasses.replace(model, params=model.params | {"head": head}), tmp_path / "model")
+    entries = []
+    for i, target in enumerate(np.argmax(logits - middle[None], axis=-1)):
+        pictures[i].save(tmp_path / f"{i}.png")
+        entries.append({"file": f"{i}.png", "label": CLASSES[target], "boxes": [[0, 0, 10, 18]] if i % 2 else None})
+    entries.append({"file": "missing.png", "label": "yak", "boxes": None})  # not one of the model's classes: never opened
+    (tmp_path / "labels.json").write_text(json.dumps(entries))
+    return tmp_path
+
+
+def test_calibration_sweep(collection, tmp_path, capsys):
+    arguments = [f"--model={collection / 'model'}", f"--data={collection}", f"--output={tmp_path / 'results'}", "--photos=12"]
+    arguments += ["--confidence=0", "--samples=2", "--alphas=0.4,0", "--tolerances=0.02,0.1", "--grid"]
+    result = calibration_sweep.main(arguments)
+    (written,) = (tmp_path / "results").glob("calibration_sweep_*.json")
+    assert json.loads(written.read_text()) == result
+    assert result["settings"]["alphas"] == [0.0, 0.4]
+    sizes = {"deletion": 12, "energy": len(result["with_region"]), "grid": len(result["mosaics"])}
+    assert {name: np.shape(values) for name, values in result["scores"].items()} == {name: (2, size) for name, size in sizes.items()}
+    assert sizes["energy"] and sizes["grid"]
+    for group in result["mosaics"]:
+        assert len({result["photographs"][i]["label"] for i in group}) == 4
+    assert [pick["tolerance"] for pick in result["picks"]] == [0.02, 0.1]
+    assert result["picks"][0]["noise_alpha"] <= result["picks"][1]["noise_alpha"]
+    assert "in standard errors" in capsys.readouterr().out
+
+
+def test_the_sweep_needs_photographs_that_the_model_knows(collection, capsys):
+    with pytest.raises(SystemExit):
+        calibration_sweep.main([])
+    assert "give photographs" in capsys.readouterr().err
+    model = dave.load(collection / "model")
+    known = photographs.from_folder(collection, model.class_names)
+    assert len(known) == 60
+    with pytest.raises(ValueError, match=r"9 photographs are needed .* 0 of 36"):
+        photographs.choose(known, model, 9, confidence=1.1, seed=0)
+    with pytest.raises(ValueError, match="one of the model's classes"):
+        photographs.choose([], model, 9, confidence=0.5, seed=0)
+
+
+def test_regret_is_paired_and_interpolated():
+    alphas = [0.0, 0.2, 0.4]
+    offsets = np.array([0.0, 5.0, -3.0, 8.0])  # photographs differ much more than alphas do
+    scores = np.array([[0.5], [1.0], [0.0]]) + offsets
+    found = calibration_sweep.regret(scores, alphas, 0.3, seed=0)
+    assert found["best_alpha"] == 0.2
+    assert found["score"] == pytest.approx(0.5 + offsets.mean())
+    assert found["regret"] == pytest.approx(0.5)
+    assert found["standard_error"] == pytest.approx(0.0, abs=1e-12)
+    assert calibration_sweep.regret(scores, alphas, 0.2, seed=0)["regret"] == 0.0
+    assert calibration_sweep.regret(scores, alphas, 0.9, seed=0)["regret"] == pytest.approx(1.0)  # the sweep's end
+
+
+def test_standard_error_is_that_of_a_mean():
+    values = np.random.default_rng(1).standard_normal(100)
+    expected = values.std() / np.sqrt(len(values))
+    assert calibration_sweep.standard_error(values, seed=0) == pytest.approx(expected, rel=0.1)  # 2000 resamples: 2 %
+
+
+def test_regions_move_with_the_photographs(tmp_path):
+    """A photograph that is white inside its box and black elsewhere is its own region, in any frame."""
+    picture = np.zeros((50, 80), np.uint8)
+    picture[5:30, 20:60] = 255
+    Image.fromarray(picture).save(tmp_path / "photo.png")
+    region = photographs._region(tmp_path, {"file": "photo.png", "boxes": [[20, 5, 60, 30], [30, 10, 40, 20]]})
+    assert np.array_equal(np.asarray(region), picture)
+    for mode in ("center", "squash"):
+        frame = Preprocessing(image_size=(24, 32), mean=(0.0,) * 3, std=(1.0,) * 3, crop_mode=mode)
+        assert np.array_equal(photographs.in_frame([region], frame)[0], frame(tmp_path / "photo.png")[0, ..., 0] > 0.5)
+
+
+@pytest.mark.parametrize("size", [(300, 400), (401, 257)])
+def test_masks_keep_their_frame(tmp_path, size):
+    mask = np.zeros((224, 224), np.uint8)
+    mask[30:90, 50:200] = 255
+    Image.fromarray(mask).save(tmp_path / "mask.png")
+    Image.new("RGB", size).save(tmp_path / "photo.png")
+    region = photographs._region(tmp_path, {"file": "photo.png", "boxes": None, "mask": "mask.png"})
+    assert np.array_equal(photographs.in_frame([region], Preprocessing())[0], mask > 0)
+
+
+def test_groups_are_of_distinct_classes():
+    targets = np.array([3, 3, 3, 1, 1, 2, 2, 0])
+    found = photographs.groups(targets, 3)
+    assert len(found) == 2
+    assert len({i for group in found for i in group}) == 6
+    assert all(len(set(targets[group])) == 3 for group in found)
+    assert photographs.groups(np.zeros(9, int), 2) == []
+
+
+def test_sample_cost(tmp_path, capsys):
+    result = sample_cost.main(["--model-size=test", "--samples=4", "--chunk=2", "--rounds=2", f"--output={tmp_path}"])
+    (written,) = tmp_path.glob("sample_cost_*.json")
+    assert json.loads(written.read_text()) == result
+    parts = result["parts"]
+    assert set(parts) == {"explain", *sample_cost.GROUPS, "sum of the stages"}
+    assert parts["explain"]["share_of_min"] == 1.0
+    assert all(0 < part["seconds_per_sample_min"] <= part["seconds_per_sample_median"] for part in parts.values())
+    assert set().union(*sample_cost.GROUPS.values()) == set(result["seconds"]) - {"program"}  # each stage is counted, once
+    operations = result["operations"]
+    assert 1.0 <= operations["passes_once"] / operations["products_once"] < 1.1  # elementwise work is 3 % of this tiny model's
+    assert operations["explain_once"] > operations["passes_once"]
+    assert "% of explain" in capsys.readouterr().out
+
+
+def test_sample_cost_stops_where_the_stages_are_not_explain(monkeypatch):
+    monkeypatch.setattr(sample_cost, "close_share", lambda *_: 1.0)
+    case = argparse.Namespace(
+        explain=lambda **_: (jnp.ones((1, 2, 2, 3)), jnp.ones((1, 4, 2, 2, 3))), images=jnp.ones((1, 2, 2, 3)), config=dave.DaveConfig()
+    )
+    stages = {name: lambda: jnp.ones((4, 2, 2, 3)) for name in ("adjoint", "aggregate", "postprocess")}
+    program = lambda: jnp.ones((1, 2, 2))
+    assert sample_cost.check(case, program, stages)["samples"] == 0.0
+    stages["adjoint"] = lambda: 1.01 * jnp.ones((4, 2, 2, 3))
+    with pytest.raises(sample_cost.Disagreement, match="samples"):
+        sample_cost.check(case, program, stages)
+
+
+def test_chunks_must_be_alike():
+    with pytest.raises(ValueError, match="divide the samples"):
+        sample_cost.Case.build("test", 5, 2)
+
+
+def test_products_are_those_of_the_layers():
+    """A block: seven products of tokens with weights forward and five backward (an MLP's count by its width), three of tokens with tokens."""
+    config = sample_cost.Case.build("test", 2, 2).model.forward.config
+    once, twice = (sample_cost.products(config, 3, depth) for depth in (1, 2))
+    tokens, width, hidden = 17, config.width, config.mlp_width
+    assert twice - once == 3 * 2 * (tokens * (6 * width**2 + 4 * width * hidden) + 3 * tokens**2 * width)
