@@ -228,6 +228,7 @@ def test_the_card_of_the_embedded_model_is_true():
         assert fact in card, fact
     assert sum(file.stat().st_size for file in hub.EMBEDDED.iterdir()) <= 8 * 2**20
     log = (ROOT / "docs" / "default_model_training.jsonl").read_text(encoding="utf-8").splitlines()
-    trained, shipped = (float(re.search(rf"\| as {how} \| (\d+\.\d) % \|", card)[1]) for how in ("trained, float32", "shipped, 8-bit"))
-    assert trained == round(100 * json.loads(log[-1])["accuracy"], 1)
-    assert min(trained, shipped) >= 85.0
+    trained, resampled, shipped = (float(share) for share in re.findall(r"^\| .+ \| ([\d.]+) % \|$", card, flags=re.M))
+    logged = [100 * json.loads(line)["accuracy"] for line in log[-2:]]  # the last epoch, and the same at the shipped size
+    assert [trained, resampled] == pytest.approx(logged, abs=0.05)  # the card rounds
+    assert shipped >= 85.0

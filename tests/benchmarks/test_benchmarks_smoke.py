@@ -155,7 +155,7 @@ def test_chunks_must_be_alike():
 
 
 def test_products_are_those_of_the_layers():
-    """A block: seven products of tokens with weights forward and five backward (an MLP's count by its width), three of tokens with tokens."""
+    """A block's products with weights, forward and backward: 6 width^2 and 4 width hidden a token; and three of tokens with tokens."""
     config = sample_cost.Case.build("test", 2, 2).model.forward.config
     once, twice = (sample_cost.products(config, 3, depth) for depth in (1, 2))
     tokens, width, hidden = 17, config.width, config.mlp_width
