@@ -26,9 +26,7 @@ FILES = {
     for path in sorted((ROOT / package).rglob("*.py"))
 }
 TREES = {name: ast.parse(path.read_text(encoding="utf-8")) for name, path in FILES.items()}
-EXPORTED = {
-    name: value for name, value in vars(dave_jax).items() if not name.startswith("_") and not isinstance(value, types.ModuleType)
-}
+EXPORTED = {name: value for name, value in vars(dave_jax).items() if not name.startswith("_") and not isinstance(value, types.ModuleType)}
 FUNCTIONS = {name: value for name, value in EXPORTED.items() if not isinstance(value, type)}
 DATACLASSES = {name: value for name, value in EXPORTED.items() if dataclasses.is_dataclass(value)}
 

@@ -1,7 +1,7 @@
 """dave_jax's own format: one safetensors file that holds a model's parameters and, in its metadata, everything else.
 
 The keys are the parameters' paths (`blocks/mlp/fc1/kernel`). A quantised kernel is stored as int8 under its path, with a float32 scale
-for each block and output channel under `<path>.scale`: kernel = scale * integers. The metadata has one entry, `dave_jax`, so that the same
+for each block and output channel under `<path>.scale`: kernel = scale * integers; what is no kernel is then stored as float16. The metadata has one entry, `dave_jax`, so that the same
 model always makes the same bytes.
 """
 
@@ -43,8 +43,8 @@ def save(model: Model, directory: str | os.PathLike, *, quantise: bool = False) 
     Args:
         model: with a `ViT` for its forward pass.
         directory: made if it is missing.
-        quantise: store kernels as 8-bit integers, a quarter of the size. An element moves by at most half a step, which is 1/127 of its
-            output channel's largest element.
+        quantise: store kernels as 8-bit integers, a quarter of the size, and the rest in half precision. An element of a kernel moves by at
+            most half a step, which is 1/127 of its output channel's largest element.
 
     Returns:
         The file.
@@ -76,7 +76,7 @@ def save(model: Model, directory: str | os.PathLike, *, quantise: bool = False) 
         if quantise and key.endswith("/kernel"):
             arrays[key], arrays[key + _SCALE] = _quantise(array)
         else:
-            arrays[key] = array
+            arrays[key] = array.astype(np.float16) if quantise else array
     temporary = path.with_name(f".{uuid.uuid4().hex}.tmp")
     try:
         save_file(arrays, temporary, metadata={_ENTRY: json.dumps(_description(model, model.forward.config), sort_keys=True)})

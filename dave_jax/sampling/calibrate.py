@@ -18,7 +18,7 @@ from jaxtyping import Array, Float, PRNGKeyArray
 
 from dave_jax.config import DaveConfig
 from dave_jax.models.model import Forward, Model, check_images
-from dave_jax.sampling.noise import add_noise
+from dave_jax.sampling.noise import add_noise, noise_levels
 from dave_jax.sampling.transforms import apply_transform, sample_transform
 
 NUM_LEVELS = 13
@@ -81,7 +81,8 @@ def calibrate(
     targets = jnp.argmax(model.logits(images), axis=-1) if targets is None else jnp.asarray(targets)
     if targets.shape != (len(images),):
         raise ValueError(f"targets must have shape ({len(images)},), one class id for each image; got {targets.shape}.")
-    levels, strengths = jnp.linspace(0.0, 0.96, NUM_LEVELS), jnp.array(STRENGTHS)
+    # even steps in the angle: fine where there is little noise, for some models bear no more
+    levels, strengths = noise_levels(NUM_LEVELS, 0.96, "angle"), jnp.array(STRENGTHS)
     config = model.config
     change, transform_change = _sensitivity(model.forward, model.params, images, targets, key, levels, strengths, config)
     alpha = last_within(np.asarray(levels), np.asarray(change), tolerance)

@@ -80,9 +80,9 @@ def read_images(path: Path) -> tuple[np.ndarray, np.ndarray]:
     return np.stack(images), np.array(labels, np.int32)
 
 
-def normalise(image: jax.Array) -> jax.Array:
-    """From [0, 255] to the model's normalised pixels."""
-    return (image / 255.0 - jnp.array(MEAN)) / jnp.array(STD)
+def normalise(images: jax.Array) -> jax.Array:
+    """Images (b, h, w, 3) from [0, 255] to the model's normalised pixels."""
+    return (images / 255.0 - jnp.array([[[MEAN]]])) / jnp.array([[[STD]]])
 
 
 def random_crop(key: jax.Array, image: jax.Array, size: int) -> jax.Array:
@@ -224,11 +224,12 @@ def package(params: Params, config: ViTConfig, photographs: np.ndarray, output: 
         What was written, as it is read back.
     """
     preprocessing = Preprocessing(config.image_size, mean=MEAN, std=STD, crop_fraction=1.0)
-    model = Model(params, ViT(config), DaveConfig(), preprocessing, tuple(CLASSES.values()), "imagenette_vit", "dave_jax.training.imagenette")
+    names, source = tuple(CLASSES.values()), "dave_jax.training.imagenette"
+    model = Model(params, ViT(config), DaveConfig(), preprocessing, names, "imagenette_vit", source)
     save(model, output, quantise=True)
     model = load(output)  # calibrated as it will be used, with its kernels rounded
     settings = calibrate(model, model.preprocess(photographs), key=jax.random.key(0)).config
-    save(dataclasses.replace(model, config=settings, source="dave_jax.training.imagenette"), output, quantise=True)
+    save(dataclasses.replace(model, config=settings, source=source), output, quantise=True)
     return load(output)
 
 

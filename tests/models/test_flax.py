@@ -211,7 +211,7 @@ def test_trains_one_step(tiny_images):
 def test_parameters_are_either_drawn_or_given():
     config = tiny_model().forward.config
     for options in ({}, {"rngs": nnx.Rngs(0), "params": {}}):
-        with pytest.raises(ValueError, match="either rngs .* or params"):
+        with pytest.raises(ValueError, match=r"either rngs .* or params"):
             dave.NnxViT(config, **options)
 
 

@@ -89,12 +89,12 @@ def test_a_wrong_shape_comes_with_its_remedy(model, shape, remedy):
 
 @pytest.mark.parametrize("kind", [np.uint8, np.int32, bool, complex])
 def test_pixels_are_real_and_normalised(model, kind):
-    with pytest.raises(TypeError, match="floating point.*model.preprocess"):
+    with pytest.raises(TypeError, match=r"floating point.*model.preprocess"):
         model.logits(np.zeros((1, 16, 16, 3), kind))
 
 
 def test_what_is_no_array(model):
-    with pytest.raises(TypeError, match="got list.*model.preprocess"):
+    with pytest.raises(TypeError, match=r"got list.*model.preprocess"):
         check_images([[0.0]], (16, 16))
 
 

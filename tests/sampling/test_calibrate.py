@@ -25,7 +25,7 @@ def test_finds_where_the_probability_has_changed_by_the_tolerance(gain):
     found = calibrate(brightness_model(gain), images, key=jax.random.key(0), tolerance=0.1)
     clean = 1 / (1 + np.exp(-gain))
     signal = np.log((clean - 0.1) / (1 - clean + 0.1)) / gain  # sigmoid(gain * signal) = clean - tolerance
-    assert abs(found.noise_alpha - (1 - signal)) < 0.02  # the curve is interpolated between levels 0.08 apart
+    assert abs(found.noise_alpha - (1 - signal)) < 0.02  # the curve is interpolated between levels about 0.1 apart
     assert found.config.noise_alpha == found.noise_alpha
     assert found.change[0] < 1e-6 and len(found.change) == len(found.levels)
 
