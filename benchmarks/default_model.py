@@ -1,6 +1,6 @@
 """Accuracy of the embedded model on Imagenette's validation split, through the preprocessing that users get.
 
-    python benchmarks/default_model.py --data ../shared/data
+python benchmarks/default_model.py --data ../shared/data
 """
 
 import argparse

@@ -41,8 +41,8 @@ def lower_median(samples: Samples) -> Map:
 def mad_mean(samples: Samples, threshold: Scalar = 2.5) -> Map:
     """The mean of the samples that lie near the median, element by element.
 
-    `keep_i = |c_i - med| <= threshold (1.4826 mad + 1e-8)`, with `mad = median |c_i - med|`: 1.4826 mad estimates the standard deviation of a
-    normal distribution, so that outliers beyond `threshold` of it are left out (authors' code, `explainer.py`).
+    `keep_i = |c_i - med| <= threshold (1.4826 mad + 1e-8)`, with `mad = median |c_i - med|`: 1.4826 mad estimates the standard deviation
+    of a normal distribution, so that outliers beyond `threshold` of it are left out (authors' code, `explainer.py`).
 
     Args:
         samples: shape (samples, ...).

@@ -1,7 +1,7 @@
 """What the image does not account for: the contributions of biases, position embedding and special tokens.
 
-With every operator frozen a network is affine in its image and in each bias-like parameter b (biases, position embedding, class and register
-tokens), and each enters once, so that exactly
+With every operator frozen a network is affine in its image and in each bias-like parameter b (biases, position embedding, class and
+register tokens), and each enters once, so that exactly
 
     logit = <W_eff, x> + sum over b of <df/db, b>.
 
@@ -14,6 +14,7 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
+from jax.typing import ArrayLike
 from jaxtyping import Array, Float
 
 from dave_jax.attribution.targets import as_cotangents, count_classes
@@ -35,8 +36,8 @@ class BiasContributions:
         logit: what is explained.
         image: `<W_eff, x>`.
         terms: the contribution of every bias-like parameter, by its path (`blocks/mlp/fc1/bias`); of blocks, Float[depth].
-        place: the contributions that belong to a patch (position embedding, biases of patches), Float[rows columns]; None for models without
-            known places.
+        place: the contributions that belong to a patch (position embedding, biases of patches), Float[rows columns]; None for models
+            without known places.
     """
 
     logit: Float[Array, ""]
@@ -60,12 +61,12 @@ class BiasContributions:
         return sum((term for path, term in self.terms.items() if path.startswith("blocks/")), start=jnp.zeros(()))
 
 
-def bias_contributions(model: Model, image: Float[Array, "h w 3"], target: Any) -> BiasContributions:
+def bias_contributions(model: Model, image: ArrayLike, target: Any) -> BiasContributions:
     """Take a logit apart into the image's part and one term for each bias-like parameter.
 
     Args:
         model: what predicts; its bias-like parameters are found by name (`BIAS_LIKE`).
-        image: one normalised image.
+        image: one normalised image Float[h w 3].
         target: a class id, or a cotangent on the logits.
 
     Example:
@@ -74,7 +75,7 @@ def bias_contributions(model: Model, image: Float[Array, "h w 3"], target: Any) 
         >>> bool(jnp.abs(parts.image + parts.total - parts.logit) < 1e-5), parts.place.shape
         (True, (4, 4))
     """
-    image = check_images(image[None], model.preprocessing.image_size)[0]
+    image = check_images(jnp.asarray(image)[None], model.preprocessing.image_size)[0]
     cotangents, _ = as_cotangents(jnp.asarray(target)[None], 1, count_classes(model, image.dtype), image.dtype)
     logit, from_image, per_token = _contributions(model.forward, resolve("effective"), model.params, image, cotangents[0, 0])
     place = None
@@ -87,9 +88,7 @@ def bias_contributions(model: Model, image: Float[Array, "h w 3"], target: Any) 
     return BiasContributions(logit, from_image, terms, place)
 
 
-def completeness(
-    model: Model, image: Float[Array, "h w 3"], target: Any, decomposition: str | Decomposition = "effective"
-) -> Float[Array, ""]:
+def completeness(model: Model, image: ArrayLike, target: Any, decomposition: str | Decomposition = "effective") -> Float[Array, ""]:
     """The residual of `logit = <W_eff, x> + sum of bias terms`, relative to the largest of the three: rounding error when all is well.
 
     Example:
@@ -97,7 +96,7 @@ def completeness(
         >>> float(completeness(dave.testing.tiny_model(), jnp.ones((16, 16, 3)), 0)) < 1e-5
         True
     """
-    image = check_images(image[None], model.preprocessing.image_size)[0]
+    image = check_images(jnp.asarray(image)[None], model.preprocessing.image_size)[0]
     cotangents, _ = as_cotangents(jnp.asarray(target)[None], 1, count_classes(model, image.dtype), image.dtype)
     logit, from_image, terms = _contributions(model.forward, resolve(decomposition), model.params, image, cotangents[0, 0])
     total = sum((jnp.sum(term) for term in terms.values()), start=jnp.zeros_like(logit))

@@ -51,7 +51,8 @@ def explain(
         key: of all randomness. The same key gives the same map.
         config: settings; default the model's own.
         decomposition: its name or itself; "effective" is DAVE.
-        image_ids: Integer[b], what tells images apart in the randomness: sample i of image j draws from `fold_in(fold_in(key, id_j), i)`. By default
+        image_ids: Integer[b], what tells images apart in the randomness: sample i of image j draws from
+            `fold_in(fold_in(key, id_j), i)`. By default
             `image_id` of the pixels, so that a map depends neither on the batch that an image came in nor on its place there. Pass equal
             ids to use the same transforms and noise for every image.
         raw: return the aggregated attributions (h, w, 3) instead of heat maps.

@@ -63,7 +63,12 @@ def divide_by_maximum(heat: HeatMap) -> HeatMap:
 
 
 def postprocess(raw: Float[Array, "h w channels"], config: DaveConfig | None = None) -> HeatMap:
-    """All filters in order, with the sizes and sigmas of `config` (default: the authors')."""
+    """All filters in order, with the sizes and sigmas of `config` (default: the authors').
+
+    Example:
+        >>> postprocess(jnp.ones((16, 16, 3))).shape
+        (16, 16)
+    """
     config = DaveConfig() if config is None else config
     heat = positive_part(raw)
     heat = blend_gaussian(heat, size=config.gaussian_size, sigma=config.gaussian_sigma, share=config.gaussian_share)

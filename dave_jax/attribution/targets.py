@@ -22,8 +22,8 @@ def as_cotangents(targets: Any, batch: int, classes: int, dtype: Any = float) ->
     """Targets as cotangents, and whether there was one target for each image.
 
     Args:
-        targets: class ids, Int[b] or Int[b k] (a plain integer for every image of the batch); or any cotangents on the logits, Float[b classes]
-            or Float[b k classes]: `e_i - e_j` explains why i rather than j.
+        targets: class ids, Int[b] or Int[b k] (a plain integer for every image of the batch); or any cotangents on the logits,
+            Float[b classes] or Float[b k classes]: `e_i - e_j` explains why i rather than j.
         batch: number of images.
         classes: number of logits.
         dtype: of the cotangents.

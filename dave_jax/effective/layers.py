@@ -9,10 +9,11 @@ on the decomposition: only derivatives do. Parameters are plain dicts: `kernel` 
 
 Example:
     >>> import jax
+    >>> from dave_jax.effective.decomposition import effective
     >>> tokens = jax.random.normal(jax.random.key(0), (5, 8))
     >>> params = {"scale": jnp.ones(8), "bias": jnp.zeros(8)}
     >>> output, op = layer_norm(params, tokens, effective, eps=1e-6)
-    >>> bool(jnp.allclose(output, op(tokens) + params["bias"]))
+    >>> bool(jnp.allclose(output, op(tokens) + params["bias"][None]))
     True
 """
 
@@ -25,7 +26,6 @@ from jaxtyping import Array, Float
 
 from dave_jax.effective.activations import multiplier
 from dave_jax.effective.decomposition import Decomposition
-from dave_jax.effective.decomposition import effective as effective
 from dave_jax.effective.operators import (
     Average,
     Centering,

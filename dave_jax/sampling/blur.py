@@ -16,4 +16,4 @@ def gaussian_blur(image: Float[Array, "h w channels"], *, size: int, sigma: Scal
         [1.0]
     """
     with jax.numpy_dtype_promotion("standard"):  # dm-pix mixes integers and floats, which strict promotion forbids
-        return jnp.asarray(dm_pix.gaussian_blur(image, sigma, size, padding="SAME"))
+        return jnp.asarray(dm_pix.gaussian_blur(image, jnp.asarray(sigma, image.dtype), size, padding="SAME"))

@@ -85,7 +85,7 @@ def sample_transform(key: PRNGKeyArray, config: DaveConfig, height: int, width: 
     shift_x, shift_y = config.shift * jax.random.uniform(shift_key, (2,), minval=-1.0)
     matrix = about_centre(stretch(mirror, 1.0), height, width)
     if config.random_padding:
-        left, right, top, bottom = config.padding * jax.random.uniform(padding_key, (4,)) * jnp.array([width, width, height, height])
+        left, right, top, bottom = config.padding * jax.random.uniform(padding_key, (4,)) * jnp.array([width, width, height, height], float)
         matrix = padding(left, right, top, bottom, height, width) @ matrix
     matrix = about_centre(rotation(angle) @ stretch(scale, scale), height, width) @ matrix
     matrix = translation(shift_x * width, shift_y * height) @ matrix
