@@ -94,7 +94,7 @@ def _parser() -> argparse.ArgumentParser:
     calibrate = _command(commands, "calibrate", "find the noise level that suits a model")
     _add_model(calibrate)
     calibrate.add_argument(
-        "--tolerance", type=float, default=0.1, metavar="P", help="accepted change of the probability (default: %(default)s)"
+        "--tolerance", type=float, default=0.2, metavar="P", help="accepted change of the probability (default: %(default)s)"
     )
     calibrate.add_argument(
         "-o", "--output", type=Path, default=Path("calibration.png"), metavar="PNG", help="drawing (default: %(default)s)"

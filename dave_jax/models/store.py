@@ -1,9 +1,8 @@
 """dave_jax's own format: one safetensors file that holds a model's parameters and, in its metadata, everything else.
 
 The keys are the parameters' paths (`blocks/mlp/fc1/kernel`). A quantised kernel is stored as int8 under its path, with a float32 scale
-for each block and output channel under `<path>.scale`: kernel = scale * integers;
-what is no kernel is then stored as float16. The metadata has one entry, `dave_jax`, so that the same
-model always makes the same bytes.
+for each block and output channel under `<path>.scale`: kernel = scale * integers; what is no kernel is then stored as float16. The
+metadata has one entry, `dave_jax`, so that the same model always makes the same bytes.
 """
 
 import dataclasses

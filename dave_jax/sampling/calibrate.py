@@ -56,7 +56,7 @@ def calibrate(
     targets: Any = None,
     *,
     key: PRNGKeyArray,
-    tolerance: float = 0.1,
+    tolerance: float = 0.2,
 ) -> Calibration:
     """Find `noise_alpha` and the transforms' ranges for a model from a few photographs.
 
