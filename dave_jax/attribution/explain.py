@@ -122,6 +122,8 @@ def effective_transformation(
         >>> effective_transformation(dave.testing.tiny_model(), jnp.ones((16, 16, 3)), 2).shape
         (16, 16, 3)
     """
+    if pull_back not in ("adjoint", "inverse"):
+        raise ValueError(f"pull_back must be 'adjoint' or 'inverse'; got {pull_back!r}.")
     if jnp.ndim(image) != 3:
         raise ValueError(f"image must be one image (h, w, 3); got shape {jnp.shape(image)}. Use jax.vmap over a batch.")
     image = check_images(jnp.asarray(image)[None], model.preprocessing.image_size)[0]
