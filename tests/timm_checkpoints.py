@@ -5,7 +5,7 @@ from pathlib import Path
 
 import jax
 import numpy as np
-from safetensors.numpy import save_file
+from safetensors.numpy import load_file, save_file
 
 from convert_weights.architectures import architectures
 from convert_weights.timm import config_from_options
@@ -107,3 +107,13 @@ def assert_same(tree, other):
     assert jax.tree.structure(tree) == jax.tree.structure(other)
     for (path, leaf), twin in zip(jax.tree_util.tree_leaves_with_path(tree), jax.tree.leaves(other), strict=True):
         np.testing.assert_array_equal(leaf, twin, err_msg=jax.tree_util.keystr(path))
+
+
+def shard(folder: Path) -> None:
+    """Split the weights of a folder in two."""
+    arrays = load_file(folder / "model.safetensors")
+    (folder / "model.safetensors").unlink()
+    where = {key: f"part-{1 + i % 2}.safetensors" for i, key in enumerate(arrays)}
+    for name in set(where.values()):
+        save_file({key: array for key, array in arrays.items() if where[key] == name}, folder / name)
+    (folder / "model.safetensors.index.json").write_text(json.dumps({"metadata": {}, "weight_map": where}))

@@ -17,9 +17,9 @@ import jax.numpy as jnp
 from jax.typing import ArrayLike
 from jaxtyping import Array, Float
 
-from dave_jax.attribution.targets import as_cotangents, count_classes
+from dave_jax.attribution.targets import as_cotangents
 from dave_jax.effective.decomposition import Decomposition, resolve
-from dave_jax.models.model import Forward, Model, check_images
+from dave_jax.models.model import Forward, Model, check_images, count_classes
 from dave_jax.models.vit import ViT
 
 BIAS_LIKE = ("bias", "position_embedding", "class_token", "distillation_token", "register_tokens")

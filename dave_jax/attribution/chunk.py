@@ -2,10 +2,12 @@
 
 import math
 import os
+from functools import partial
 from typing import Any
 
 import jax
 import jax.numpy as jnp
+from jaxtyping import Array
 
 from dave_jax.effective.decomposition import Decomposition
 
@@ -25,16 +27,18 @@ def device_memory() -> int:
     return int(stats.get("bytes_limit", 8 * 2**30))
 
 
+@partial(jax.jit, static_argnums=(0, 1))  # for its cache: an image size and model seen before are not traced again
+def _residuals(forward: Any, rules: Decomposition, params: Any, image: Array) -> Any:
+    return jax.vjp(lambda image: forward(params, image, rules), image)[1]
+
+
 def sample_bytes(forward: Any, params: Any, image: jax.ShapeDtypeStruct, rules: Decomposition, num_targets: int) -> int:
     """What one sample keeps between its forward and its backward pass, in bytes, found without running it: the residuals of `jax.vjp`."""
-
-    def residuals(params, image):
-        return jax.vjp(lambda image: forward(params, image, rules), image)[1]
 
     def total(tree):
         return sum(leaf.size * leaf.dtype.itemsize for leaf in jax.tree.leaves(tree))
 
-    kept = total(jax.eval_shape(residuals, params, image)) - total(params)  # residuals hold the parameters too
+    kept = total(_residuals.eval_shape(forward, rules, params, image)) - total(params)  # residuals hold the parameters too
     return 2 * max(kept, 0) + (2 + num_targets) * image.size * image.dtype.itemsize
 
 

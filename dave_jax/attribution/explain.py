@@ -19,10 +19,10 @@ from jaxtyping import Array, Float, Integer, PRNGKeyArray
 from dave_jax.attribution.aggregate import AGGREGATIONS
 from dave_jax.attribution.chunk import default_chunk
 from dave_jax.attribution.postprocess import postprocess
-from dave_jax.attribution.targets import as_cotangents, count_classes
+from dave_jax.attribution.targets import as_cotangents
 from dave_jax.config import DaveConfig, Scalar
 from dave_jax.effective.decomposition import Decomposition, resolve
-from dave_jax.models.model import Forward, Model, check_images
+from dave_jax.models.model import Forward, Model, check_images, count_classes
 from dave_jax.sampling.noise import add_noise, noise_levels
 from dave_jax.sampling.transforms import Transform, apply_transform, pull_back, sample_transform
 

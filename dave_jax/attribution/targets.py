@@ -5,17 +5,9 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jax.core import Tracer
 from jaxtyping import Array, Float
 
-from dave_jax.models.model import Model
-
-
-def count_classes(model: Model, dtype: Any = float) -> int:
-    """The number of logits of a model, for images of that type."""
-    image = jax.ShapeDtypeStruct((*model.preprocessing.image_size, 3), dtype)
-    (classes,) = jax.eval_shape(lambda params, image: model.forward(params, image, "gradient"), model.params, image).shape
-    return classes
+from dave_jax.models.model import check_class_ids
 
 
 def as_cotangents(targets: Any, batch: int, classes: int, dtype: Any = float) -> tuple[Float[Array, "b k classes"], bool]:
@@ -46,10 +38,7 @@ def as_cotangents(targets: Any, batch: int, classes: int, dtype: Any = float) ->
                 f"Class ids must have shape ({batch},) or ({batch}, k), a row for each image; got {targets.shape}. "
                 "For several classes of one image pass [[3, 7]]."
             )
-        if not isinstance(targets, Tracer):
-            wrong = np.unique(np.asarray(targets)[(np.asarray(targets) < 0) | (np.asarray(targets) >= classes)])
-            if wrong.size:
-                raise ValueError(f"Class ids must lie in 0 to {classes - 1}, for the model has {classes} logits; got {wrong.tolist()}.")
+        check_class_ids(targets, classes)
         single = targets.ndim == 1
         return jax.nn.one_hot(jnp.asarray(targets).reshape(batch, -1), classes, dtype=dtype), single
     if not np.issubdtype(targets.dtype, np.floating):

@@ -26,19 +26,8 @@ from jaxtyping import Array, Float
 
 from dave_jax.effective.activations import multiplier
 from dave_jax.effective.decomposition import Decomposition
-from dave_jax.effective.operators import (
-    Average,
-    Centering,
-    Chain,
-    Dense,
-    Diagonal,
-    Identity,
-    Mixing,
-    Operator,
-    Rearrange,
-    Select,
-    Sum,
-)
+from dave_jax.effective.operators import Centering, Chain, Dense, Diagonal, Identity, Mixing, Operator, Sum
+from dave_jax.effective.tokens import Average, Rearrange, Select
 
 Params = Mapping[str, Any]
 Tokens = Float[Array, "tokens width"]

@@ -13,7 +13,7 @@ from jax.typing import ArrayLike
 from jaxtyping import Array, Float
 
 from dave_jax.config import Scalar
-from dave_jax.models.model import Forward, Model, check_images
+from dave_jax.models.model import Forward, Model, check_class_ids, check_images, count_classes
 from dave_jax.sampling.blur import gaussian_blur
 
 BLUR_SIZE, BLUR_SIGMA = 31, 7.0
@@ -52,6 +52,7 @@ def deletion_curve(
         raise ValueError(f"maps must have shape {images.shape[:3]}, one for each image; got {maps.shape}.")
     if first not in ("least", "most"):
         raise ValueError(f"first must be 'least' or 'most'; got {first!r}.")
+    check_class_ids(targets, count_classes(model, images.dtype))
     ranked = maps if first == "least" else -maps
     return _curve(model.forward, steps, model.params, images, jnp.asarray(targets), ranked, fraction)
 

@@ -8,6 +8,7 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jax.core import Tracer
 from jax.typing import ArrayLike
 from jaxtyping import Array, Float
@@ -91,6 +92,31 @@ jax.tree_util.register_dataclass(
 def batch_logits(forward: Forward, params: Any, images: Float[Array, "b h w 3"]) -> Float[Array, "b classes"]:
     """Logits of a batch, at most 32 images at a time."""
     return jax.lax.map(lambda image: forward(params, image, "gradient"), images, batch_size=min(32, len(images)))
+
+
+@partial(jax.jit, static_argnums=0)
+def _logits(forward: Forward, params: Any, image: Array) -> Float[Array, " classes"]:
+    return forward(params, image, "gradient")
+
+
+def count_classes(model: Model, dtype: Any = float) -> int:
+    """The number of logits of a model, for images of that type. Nothing is computed, and a shape seen before is not traced again."""
+    image = jax.ShapeDtypeStruct((*model.preprocessing.image_size, 3), dtype)
+    (classes,) = _logits.eval_shape(model.forward, model.params, image).shape
+    return classes
+
+
+def check_class_ids(ids: Any, classes: int) -> None:
+    """Raise unless every class id is one of the model's; ids that are traced cannot be looked at.
+
+    Raises:
+        ValueError: an id below 0, or not below `classes`.
+    """
+    if isinstance(ids, Tracer):
+        return
+    wrong = np.unique(np.asarray(ids)[(np.asarray(ids) < 0) | (np.asarray(ids) >= classes)])
+    if wrong.size:
+        raise ValueError(f"Class ids must lie in 0 to {classes - 1}, for the model has {classes} logits; got {wrong.tolist()}.")
 
 
 def check_images(images: Any, image_size: tuple[int, int]) -> Float[Array, "b h w 3"]:

@@ -16,7 +16,8 @@ from jaxtyping import Array, Float, PRNGKeyArray
 from dave_jax.effective import layers
 from dave_jax.effective.activations import MULTIPLIERS
 from dave_jax.effective.decomposition import Decomposition, resolve
-from dave_jax.effective.operators import Chain, Diagonal, Operator, Pad, Select, Sum
+from dave_jax.effective.operators import Chain, Diagonal, Operator, Sum
+from dave_jax.effective.tokens import Pad, Select
 
 Params = dict[str, Any]
 

@@ -17,7 +17,7 @@ from jax.typing import ArrayLike
 from jaxtyping import Array, Float, PRNGKeyArray
 
 from dave_jax.config import DaveConfig
-from dave_jax.models.model import Forward, Model, check_images
+from dave_jax.models.model import Forward, Model, check_class_ids, check_images, count_classes
 from dave_jax.sampling.noise import add_noise, noise_levels
 from dave_jax.sampling.transforms import apply_transform, sample_transform
 
@@ -81,6 +81,7 @@ def calibrate(
     targets = jnp.argmax(model.logits(images), axis=-1) if targets is None else jnp.asarray(targets)
     if targets.shape != (len(images),):
         raise ValueError(f"targets must have shape ({len(images)},), one class id for each image; got {targets.shape}.")
+    check_class_ids(targets, count_classes(model, images.dtype))
     # even steps in the angle: fine where there is little noise, for some models bear no more
     levels, strengths = noise_levels(NUM_LEVELS, 0.96, "angle"), jnp.array(STRENGTHS)
     config = model.config

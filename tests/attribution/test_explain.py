@@ -173,6 +173,20 @@ def test_another_checkpoint_compiles_nothing(model, images):
     assert "_explain" not in str(compiled)
 
 
+def test_a_second_call_traces_nothing(images):
+    traced = []
+
+    def forward(params, image, decomposition):
+        traced.append(decomposition)
+        return jnp.stack([jnp.mean(image), jnp.max(image)])
+
+    model = dave.Model(params=(), forward=forward, preprocessing=dave.Preprocessing((16, 16)))
+    dave.explain(model, images, [0, 1, 0], key=KEY, config=CONFIG)
+    first = len(traced)
+    dave.explain(model, images + 1.0, [1, 0, 0], key=KEY, config=CONFIG)
+    assert len(traced) == first > 0
+
+
 def test_decompositions_differ(model, images):
     maps = [dave.explain(model, images, [0, 1, 2], key=KEY, config=CONFIG, decomposition=name) for name in ("effective", "gradient")]
     assert float(jnp.abs(maps[0] - maps[1]).max()) > 1e-3

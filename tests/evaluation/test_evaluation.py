@@ -47,5 +47,7 @@ def test_bad_maps(model):
     images = jnp.zeros((1, 16, 16, 3))
     with pytest.raises(ValueError, match="maps must have shape"):
         deletion_curve(model, images, jnp.array([0]), jnp.zeros((1, 4, 4)))
+    with pytest.raises(ValueError, match=r"0 to 1.*got \[2\]"):
+        deletion_curve(model, images, jnp.array([2]), images[..., 0])
     with pytest.raises(ValueError, match="'least' or 'most'"):
         deletion_curve(model, images, jnp.array([0]), images[..., 0], first="last")

@@ -5,6 +5,7 @@ import jax.numpy as jnp
 import pytest
 
 from dave_jax.effective import operators as ops
+from dave_jax.effective import tokens
 
 TOKENS = (5, 6)
 
@@ -25,12 +26,12 @@ OPERATORS = {
     "diagonal, one scale a token": lambda: ops.Diagonal(_normal(0, 5, 1), TOKENS),
     "centering": lambda: ops.Centering(TOKENS),
     "mixing": _mixing,
-    "rearrange": lambda: ops.Rearrange((4, 6), (2, 2, 3, 2), (2, 0, 3, 1), (6, 4)),
-    "pad": lambda: ops.Pad(TOKENS, 2, 1),
-    "select": lambda: ops.Select(TOKENS, 1, 4),
-    "average": lambda: ops.Average(TOKENS),
+    "rearrange": lambda: tokens.Rearrange((4, 6), (2, 2, 3, 2), (2, 0, 3, 1), (6, 4)),
+    "pad": lambda: tokens.Pad(TOKENS, 2, 1),
+    "select": lambda: tokens.Select(TOKENS, 1, 4),
+    "average": lambda: tokens.Average(TOKENS),
     "sum": lambda: ops.Sum((ops.Identity(TOKENS), ops.Dense(_normal(0, 6, 6), TOKENS), ops.Centering(TOKENS))),
-    "chain": lambda: ops.Select((5, 4), 0, 2) @ ops.Dense(_normal(0, 6, 4), TOKENS) @ ops.Centering(TOKENS),
+    "chain": lambda: tokens.Select((5, 4), 0, 2) @ ops.Dense(_normal(0, 6, 4), TOKENS) @ ops.Centering(TOKENS),
     "transposed": lambda: ops.Transposed(ops.Dense(_normal(0, 6, 4), TOKENS)),
 }
 
@@ -42,9 +43,8 @@ def operator(request, x64):
 
 def test_every_class_is_here():
     covered = {type(make()) for make in OPERATORS.values()}
-    assert covered == {
-        cls for cls in vars(ops).values() if isinstance(cls, type) and issubclass(cls, ops.Operator) and cls is not ops.Operator
-    }
+    named = [*vars(ops).values(), *vars(tokens).values()]
+    assert covered == {cls for cls in named if isinstance(cls, type) and issubclass(cls, ops.Operator) and cls is not ops.Operator}
 
 
 def test_adjoint(operator):

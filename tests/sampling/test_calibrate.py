@@ -58,6 +58,11 @@ def test_bad_tolerance(tolerance):
         calibrate(tiny_model(), jnp.ones((1, 16, 16, 3)), key=jax.random.key(0), tolerance=tolerance)
 
 
+def test_targets_out_of_range():
+    with pytest.raises(ValueError, match=r"0 to 4.*got \[5\]"):
+        calibrate(tiny_model(), jnp.ones((2, 16, 16, 3)), jnp.array([0, 5]), key=jax.random.key(0))
+
+
 def test_bad_targets():
     with pytest.raises(ValueError, match=r"shape \(2,\)"):
         calibrate(tiny_model(), jnp.ones((2, 16, 16, 3)), jnp.array([0]), key=jax.random.key(0))
