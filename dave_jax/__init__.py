@@ -13,6 +13,8 @@
 The method is DAVE (arXiv 2602.06613). Each stage imports only from those before it.
 """
 
+import typing as _typing
+from importlib import import_module as _import_module
 from importlib.metadata import version as _version
 
 from dave_jax import testing as testing
@@ -25,9 +27,6 @@ from dave_jax.attribution.explain import explain as explain
 from dave_jax.attribution.postprocess import postprocess as postprocess
 from dave_jax.config import DaveConfig as DaveConfig
 from dave_jax.effective.decomposition import Decomposition as Decomposition
-from dave_jax.models.flax import NnxViT as NnxViT
-from dave_jax.models.flax import from_linen as from_linen
-from dave_jax.models.flax import from_nnx as from_nnx
 from dave_jax.models.hub import known_models as known_models
 from dave_jax.models.hub import load as load
 from dave_jax.models.model import Model as Model
@@ -38,4 +37,22 @@ from dave_jax.models.vit import ViTConfig as ViTConfig
 from dave_jax.sampling.calibrate import Calibration as Calibration
 from dave_jax.sampling.calibrate import calibrate as calibrate
 
+if _typing.TYPE_CHECKING:
+    from dave_jax.models.flax import NnxViT as NnxViT
+    from dave_jax.models.flax import from_linen as from_linen
+    from dave_jax.models.flax import from_nnx as from_nnx
+
 __version__ = _version("dave-jax")
+
+_FLAX = ("NnxViT", "from_linen", "from_nnx")
+
+
+def __getattr__(name: str) -> _typing.Any:
+    """The names that need flax, whose import takes a quarter of ours: imported when they are first used."""
+    if name in _FLAX:
+        return getattr(_import_module("dave_jax.models.flax"), name)
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *_FLAX})

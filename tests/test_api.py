@@ -6,6 +6,8 @@ import graphlib
 import inspect
 import re
 import statistics
+import subprocess
+import sys
 import types
 from pathlib import Path
 
@@ -26,7 +28,11 @@ FILES = {
     for path in sorted((ROOT / package).rglob("*.py"))
 }
 TREES = {name: ast.parse(path.read_text(encoding="utf-8")) for name, path in FILES.items()}
-EXPORTED = {name: value for name, value in vars(dave_jax).items() if not name.startswith("_") and not isinstance(value, types.ModuleType)}
+EXPORTED = {
+    name: value
+    for name, value in ((name, getattr(dave_jax, name)) for name in dir(dave_jax) if not name.startswith("_"))
+    if not isinstance(value, types.ModuleType) and getattr(value, "__module__", "").startswith("dave_jax")
+}
 FUNCTIONS = {name: value for name, value in EXPORTED.items() if not isinstance(value, type)}
 DATACLASSES = {name: value for name, value in EXPORTED.items() if dataclasses.is_dataclass(value)}
 
@@ -113,6 +119,11 @@ def test_other_packages_stay_at_their_place(package, place):
     users = {name for name, tree in TREES.items() if any(other.split(".")[0] == package for other in imports(tree))}
     assert {name for name in users if place is None or not name.startswith(place)} == set()
     assert place is None or users
+
+
+def test_flax_is_imported_when_it_is_used():
+    program = "import sys, dave_jax; assert 'flax' not in sys.modules; dave_jax.from_nnx; assert 'flax' in sys.modules"
+    subprocess.run([sys.executable, "-c", program], check=True, timeout=120)
 
 
 def test_matplotlib_is_imported_when_a_picture_is_drawn():
