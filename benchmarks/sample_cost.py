@@ -30,7 +30,8 @@ import dave_jax as dave
 from convert_weights.timm import config_from_options
 from dave_jax.attribution.chunk import default_chunk
 from dave_jax.effective.decomposition import resolve
-from dave_jax.models.vit import ViT, ViTConfig, init_params
+from dave_jax.models.vit import ViT
+from dave_jax.models.vit_config import ViTConfig, init_params
 from dave_jax.sampling.noise import add_noise, noise_levels
 from dave_jax.sampling.transforms import Transform, apply_transform, pull_back, sample_transform
 

@@ -12,7 +12,7 @@ from convert_weights.architectures import architectures, near_names
 from convert_weights.timm import config_from_options
 from dave_jax.models.positions import check_tiling
 from dave_jax.models.preprocess import Preprocessing
-from dave_jax.models.vit import ViTConfig
+from dave_jax.models.vit_config import ViTConfig
 
 _CLASS_DEFAULTS = "vision_transformer"
 """The architecture whose options are the defaults of timm's class."""

@@ -16,7 +16,7 @@ import numpy as np
 
 from convert_weights.table import Entry, convert
 from dave_jax.models.positions import resample_positions
-from dave_jax.models.vit import ViTConfig, init_params
+from dave_jax.models.vit_config import ViTConfig, init_params
 
 _NORMS = {"layernorm": "layer_norm", "rmsnorm": "rms_norm"}
 _ACTIVATIONS = {"gelu": "gelu", "gelutanh": "gelu_tanh", "quickgelu": "quick_gelu", "silu": "silu", "swish": "silu", "relu": "relu"}

@@ -33,7 +33,7 @@ from dave_jax.models.model import Model as Model
 from dave_jax.models.preprocess import Preprocessing as Preprocessing
 from dave_jax.models.store import save as save
 from dave_jax.models.vit import ViT as ViT
-from dave_jax.models.vit import ViTConfig as ViTConfig
+from dave_jax.models.vit_config import ViTConfig as ViTConfig
 from dave_jax.sampling.calibrate import Calibration as Calibration
 from dave_jax.sampling.calibrate import calibrate as calibrate
 

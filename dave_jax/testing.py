@@ -9,7 +9,8 @@ import jax
 from dave_jax.config import DaveConfig
 from dave_jax.models.model import Model
 from dave_jax.models.preprocess import Preprocessing
-from dave_jax.models.vit import ViT, ViTConfig, init_params
+from dave_jax.models.vit import ViT
+from dave_jax.models.vit_config import ViTConfig, init_params
 
 
 def tiny_model(seed: int = 0, **options) -> Model:

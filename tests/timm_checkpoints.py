@@ -9,7 +9,7 @@ from safetensors.numpy import load_file, save_file
 
 from convert_weights.architectures import architectures
 from convert_weights.timm import config_from_options
-from dave_jax.models.vit import ViTConfig, init_params
+from dave_jax.models.vit_config import ViTConfig, init_params
 
 TINY = {"img_size": 16, "patch_size": 4, "embed_dim": 12, "depth": 2, "num_heads": 2, "mlp_ratio": 2, "num_classes": 3}
 

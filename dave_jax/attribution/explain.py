@@ -78,14 +78,8 @@ def explain(
     cotangents, single = as_cotangents(targets, len(images), count_classes(model, images.dtype), images.dtype)
     if return_samples and config.aggregation == "streaming_mean":
         raise ValueError("aggregation='streaming_mean' never holds the samples; use aggregation='mean' with return_samples=True.")
-    if image_ids is None:
-        image_ids = jax.vmap(image_id)(images)
-    elif jnp.shape(image_ids) != (len(images),):
-        raise ValueError(f"image_ids must have shape ({len(images)},), one for each image; got {jnp.shape(image_ids)}.")
-    image_ids = jnp.asarray(image_ids)
-    if config.chunk_size is None:
-        chunk = default_chunk(model.forward, model.params, images.shape[1:], rules, config.num_samples, cotangents.shape[1])
-        config = dataclasses.replace(config, chunk_size=chunk)
+    image_ids = as_image_ids(image_ids, images)
+    config = with_chunk(config, model, rules, images.shape[1:], cotangents.shape[1])
     maps, samples = _explain(model.forward, rules, model.params, images, cotangents, key, image_ids, config, raw, return_samples)
     if single:
         maps, samples = maps[:, 0], None if samples is None else samples[:, 0]
@@ -150,6 +144,19 @@ def image_id(image: Image) -> Integer[Array, ""]:
     return total ^ (total >> jnp.uint32(16))
 
 
+def as_image_ids(image_ids: ArrayLike | None, images: Float[Array, "b h w 3"]) -> Integer[Array, " b"]:
+    """The given ids, checked, or else `image_id` of each image.
+
+    Raises:
+        ValueError: not one id for each image.
+    """
+    if image_ids is None:
+        return jax.vmap(image_id)(images)
+    if jnp.shape(image_ids) != (len(images),):
+        raise ValueError(f"image_ids must have shape ({len(images)},), one for each image; got {jnp.shape(image_ids)}.")
+    return jnp.asarray(image_ids)
+
+
 def contribution(
     forward: Forward,
     rules: Decomposition,
@@ -189,34 +196,50 @@ def _explain(
     raw: bool,
     return_samples: bool,
 ) -> tuple[Array, Array | None]:
-    height, width = images.shape[1:3]
-    levels = noise_levels(config.num_samples, config.noise_alpha, config.schedule).astype(images.dtype)
+    def finish(job):
+        image, cotangents, number = job
+        image_key = jax.random.fold_in(key, number)
+        aggregated, samples = attribute_image(forward, rules, params, image, cotangents, image_key, config, return_samples)
+        return aggregated if raw else jax.vmap(lambda one: postprocess(one, config))(aggregated), samples
 
-    def sample(image, cotangents, key, level) -> Float[Array, "k h w 3"]:
-        transform_key, noise_key = jax.random.split(key)
+    return jax.lax.map(finish, (images, cotangents, image_ids))
+
+
+def with_chunk(config: DaveConfig, model: Model, rules: Decomposition, image_shape: tuple[int, ...], num_targets: int) -> DaveConfig:
+    """The settings with a chunk size: theirs, or what fits."""
+    if config.chunk_size is not None:
+        return config
+    chunk = default_chunk(model.forward, model.params, image_shape, rules, config.num_samples, num_targets)
+    return dataclasses.replace(config, chunk_size=chunk)
+
+
+def attribute_image(
+    forward: Forward,
+    rules: Decomposition,
+    params: Any,
+    image: Image,
+    cotangents: Float[Array, "k classes"],
+    key: PRNGKeyArray,
+    config: DaveConfig,
+    return_samples: bool = False,
+) -> tuple[Float[Array, "k h w 3"], Float[Array, "k samples h w 3"] | None]:
+    """The aggregated attributions of one image, and its samples if they are wanted; traced. `config.chunk_size` must be set."""
+    height, width = image.shape[:2]
+    levels = noise_levels(config.num_samples, config.noise_alpha, config.schedule).astype(image.dtype)
+    keys = jax.vmap(lambda i: jax.random.fold_in(key, i))(jnp.arange(config.num_samples))
+
+    def one(key_and_level) -> Float[Array, "k h w 3"]:
+        sample_key, level = key_and_level
+        transform_key, noise_key = jax.random.split(sample_key)
         transform = sample_transform(transform_key, config, height, width)
         noise = jax.random.normal(noise_key, image.shape, image.dtype)
         return image[None] * contribution(forward, rules, config.pull_back, params, image, cotangents, transform, noise, level)
 
-    def attribute(job) -> tuple[Array, Array | None]:
-        image, cotangents, number = job
-        image_key = jax.random.fold_in(key, number)
-        keys = jax.vmap(lambda i: jax.random.fold_in(image_key, i))(jnp.arange(config.num_samples))
-
-        def one(key_and_level):
-            return sample(image, cotangents, *key_and_level)
-
-        if config.aggregation == "streaming_mean":
-            return _streaming_mean(one, (keys, levels), config), None
-        samples = jax.lax.map(one, (keys, levels), batch_size=config.chunk_size)
-        aggregated = AGGREGATIONS[config.aggregation](samples, config.mad_threshold)
-        return aggregated, jnp.swapaxes(samples, 0, 1) if return_samples else None
-
-    def finish(job):
-        aggregated, samples = attribute(job)
-        return aggregated if raw else jax.vmap(lambda one: postprocess(one, config))(aggregated), samples
-
-    return jax.lax.map(finish, (images, cotangents, image_ids))
+    if config.aggregation == "streaming_mean":
+        return _streaming_mean(one, (keys, levels), config), None
+    samples = jax.lax.map(one, (keys, levels), batch_size=config.chunk_size)
+    aggregated = AGGREGATIONS[config.aggregation](samples, config.mad_threshold)
+    return aggregated, jnp.swapaxes(samples, 0, 1) if return_samples else None
 
 
 def _streaming_mean(function: Any, inputs: Any, config: DaveConfig) -> Array:

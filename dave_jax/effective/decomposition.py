@@ -8,11 +8,13 @@ A network is linear but for a few kinds of *site*. At each site the layers build
     attention       softmax(q k^T / sqrt(c))                         attention, attention pooling
     gate            phi(g(x))                                        SwiGLU's product
     linear          W                                                every matrix product with weights
+    embedding       W                                                that of the patch embedding
+    softmax         exp(s), sum exp(s)                               from attention's scores to its matrix
     residual        x + f(x)                                         the sum of a residual branch
 
-A `Decomposition` names a *rule* for every site: a function from operator to operator that keeps its values. `differentiate` changes
-nothing, so that the gradient includes how the operator varies with x; `freeze` stops that. A new decomposition is one more value
-of this class, and no model changes.
+A `Decomposition` names a *rule* for every site: a function from operator to operator that keeps its values (see `rules`; `softmax` and
+`residual` are functions of their own). `differentiate` changes nothing, so that the gradient includes how the operator varies with x;
+`freeze` stops that. A new decomposition is one more value of this class, and no model changes.
 
 Example:
     >>> halves = Decomposition("halves", attention=freeze, activation=freeze)
@@ -24,42 +26,20 @@ Example:
 
 import dataclasses
 import difflib
-from collections.abc import Callable
 
-import jax
-from jaxtyping import Array, Float
-
-from dave_jax.effective.operators import Operator
-
-Rule = Callable[[Operator], Operator]
-"""A change of an operator's derivative: values are kept, `rule(op)(x) == op(x)`."""
-
-Merge = Callable[[Float[Array, "..."], Float[Array, "..."]], Float[Array, "..."]]
-"""A residual sum: `merge(x, branch)` has the value of `x + branch`."""
-
-
-def differentiate(op: Operator) -> Operator:
-    """Keep the operator's own derivative (the chain rule's operator variation)."""
-    return op
-
-
-def freeze(op: Operator) -> Operator:
-    """Treat the operator as a constant: `d(A(x) x) = A(x) dx`."""
-    return jax.lax.stop_gradient(op)
-
-
-def add(x: Float[Array, "..."], branch: Float[Array, "..."]) -> Float[Array, "..."]:
-    """The plain residual sum."""
-    return x + branch
+from dave_jax.effective.gamma import GammaResidual
+from dave_jax.effective.rules import Merge, Rule, Share, Softmax, add, differentiate, exponentials, freeze
+from dave_jax.effective.tempered import TemperedSoftmax
 
 
 @dataclasses.dataclass(frozen=True)
 class Decomposition:
-    """A named rule for every site; see the module's table. Hashable when its rules are: pass module-level functions.
+    """A named rule for every site; see the module's table. Hashable when its rules are: pass functions of a module or frozen dataclasses.
 
     Attributes:
         name: what to call it.
-        normalisation, activation, attention, gate, linear: the rules of these sites.
+        normalisation, activation, attention, gate, linear, embedding: the rules of these sites.
+        softmax: how attention's scores become its matrix.
         residual: how a residual branch is added.
     """
 
@@ -69,6 +49,8 @@ class Decomposition:
     attention: Rule = differentiate
     gate: Rule = differentiate
     linear: Rule = differentiate
+    embedding: Rule = differentiate
+    softmax: Softmax = exponentials
     residual: Merge = add
 
 
@@ -78,7 +60,28 @@ gradient = Decomposition("gradient")
 effective = Decomposition("effective", normalisation=freeze, activation=freeze, attention=freeze, gate=freeze)
 """Everything that depends on the image frozen: the effective transformation W_eff of DAVE (arXiv 2602.06613, eq. 3)."""
 
-presets: dict[str, Decomposition] = {preset.name: preset for preset in (gradient, effective)}
+cp_lrp = Decomposition("cp_lrp", normalisation=freeze, attention=freeze, gate=Share(0.5, 0.5))
+"""CP-LRP as its authors define it (Ali et al. 2022, arXiv 2202.07304): 1/sigma and attention frozen, the activation differentiated."""
+
+cp_lrp_identity = dataclasses.replace(cp_lrp, name="cp_lrp_identity", activation=freeze)
+"""CP-LRP as AttnLRP's authors compare with it: the identity rule passes relevance through the activation, a frozen multiplier."""
+
+libragrad = dataclasses.replace(cp_lrp_identity, name="libragrad")
+"""LibraGrad (Mehri et al. 2024, arXiv 2411.16760): queries and keys, 1/sigma and activations frozen, a gated product halved."""
+
+attn_lrp = Decomposition("attn_lrp", normalisation=freeze, activation=freeze, attention=Share(0.25, 0.5), gate=Share(0.5, 0.5))
+"""AttnLRP (Achtibat et al. 2024, arXiv 2402.05602): 1/sigma and activation frozen, softmax differentiated, and products halved: the
+attention matrix times the values, and within the matrix, queries times keys. Hence q / 4, k / 4 and v / 2."""
+
+res_lrp = dataclasses.replace(attn_lrp, name="res_lrp", residual=GammaResidual(1.0))
+"""ResLRP (Berend, Achtibat et al. 2026): AttnLRP with the gamma rule at every residual sum."""
+
+gim = Decomposition("gim", normalisation=freeze, attention=Share(0.25, 0.5), gate=Share(0.5, 0.5), softmax=TemperedSoftmax(2.0))
+"""GIM (Edin et al. 2025, arXiv 2505.17630): 1/sigma frozen, products halved, softmax's backward pass at temperature 2."""
+
+presets: dict[str, Decomposition] = {
+    preset.name: preset for preset in (gradient, effective, cp_lrp, cp_lrp_identity, libragrad, attn_lrp, res_lrp, gim)
+}
 """Decompositions by name. Add your own: `presets["mine"] = Decomposition("mine", ...)`."""
 
 

@@ -39,9 +39,9 @@ def _row(vector: Float[Array, "*tokens width"], rank: int) -> Float[Array, "..."
     return vector.reshape((1,) * (rank - vector.ndim) + vector.shape)
 
 
-def dense(params: Params, x: Float[Array, "... in"], decomposition: Decomposition) -> Result:
-    """`y = x W + b`: operator W, offset b (absent without a bias)."""
-    op = decomposition.linear(Dense(params["kernel"], x.shape))
+def dense(params: Params, x: Float[Array, "... in"], decomposition: Decomposition, *, site: str = "linear") -> Result:
+    """`y = x W + b`: operator W, offset b (absent without a bias). `site` is the rule that applies: `linear` or `embedding`."""
+    op = getattr(decomposition, site)(Dense(params["kernel"], x.shape))
     y = op(x)
     return (y + _row(params["bias"], x.ndim) if "bias" in params else y), op
 
@@ -112,12 +112,16 @@ def mixing(
     key: Float[Array, "heads keys c"],
     value: Float[Array, "heads keys c"],
     decomposition: Decomposition,
+    probe: Float[Array, "heads queries keys"] | None = None,
 ) -> Result:
-    """`softmax(q k^T / sqrt(c)) v` for every head: the attention matrix is the operator, the values its argument."""
+    """`softmax(q k^T / sqrt(c)) v` for every head: the attention matrix is the operator, the values its argument.
+
+    `probe` is added to the attention matrix after the rule; at zero it changes nothing, and the derivative with respect to it is that with
+    respect to the matrix, whatever the decomposition.
+    """
     scores = (query * query.shape[-1] ** -0.5) @ jnp.swapaxes(key, -1, -2)
-    weights = jnp.exp(scores - jax.lax.stop_gradient(jnp.max(scores, axis=-1, keepdims=True)))
-    op = decomposition.attention(Mixing(weights, jnp.sum(weights, axis=-1, keepdims=True), value.shape))
-    return op(value), op
+    op = decomposition.attention(Mixing(*decomposition.softmax(scores), value.shape))
+    return (op(value) if probe is None else op(value) + probe @ value), op
 
 
 def _heads(params: Params, name: str, x: Tokens, decomposition: Decomposition, num_heads: int, eps: float) -> Result:
@@ -139,6 +143,7 @@ def attention(
     num_heads: int,
     eps: float,
     latent: Float[Array, "queries width"] | None = None,
+    probe: Float[Array, "heads queries keys"] | None = None,
 ) -> Result:
     """Multi-head attention (arXiv 1706.03762): `proj(norm(concat_h softmax(q_h k_h^T / sqrt(c)) v_h))`.
 
@@ -149,6 +154,7 @@ def attention(
         num_heads: number of heads; divides the width.
         eps: of the norms.
         latent: what asks the queries, if not `x` itself (attention pooling).
+        probe: see `mixing`.
 
     Returns:
         Output (queries, width), and the operator that takes x to it along the values.
@@ -156,7 +162,7 @@ def attention(
     query, _ = _heads(params, "query", x if latent is None else latent, decomposition, num_heads, eps)
     key, _ = _heads(params, "key", x, decomposition, num_heads, eps)
     value, values = _heads(params, "value", x, decomposition, num_heads, eps)
-    mixed, mix = mixing(query, key, value, decomposition)
+    mixed, mix = mixing(query, key, value, decomposition, probe)
     merge = split_heads((mixed.shape[1], mixed.shape[0] * mixed.shape[2]), num_heads).transpose()
     y, links = merge(mixed), [values, mix, merge]
     if "norm" in params:
@@ -173,17 +179,24 @@ def layer_scale(params: Params, x: Tokens) -> Result:
 
 
 def block(
-    params: Params, x: Tokens, decomposition: Decomposition, *, num_heads: int, activation_name: str, eps: float
+    params: Params,
+    x: Tokens,
+    decomposition: Decomposition,
+    *,
+    num_heads: int,
+    activation_name: str,
+    eps: float,
+    probe: Float[Array, "heads queries keys"] | None = None,
 ) -> tuple[Tokens, tuple[Operator, Operator]]:
     """A pre-norm transformer block: `x + ls1(attention(norm1(x)))`, then `x + ls2(mlp(norm2(x)))`.
 
-    Returns the output and the operators of the two branches (each block is `(I + mlp branch)(I + attention branch)`).
+    Returns the output and the operators of the two branches: the block is `(I + mlp branch)(I + attention branch)`; `probe` as in `mixing`.
     """
 
     def branch(name: str, x: Tokens) -> Result:
         y, normalise = norm(params[f"{name}_norm"], x, decomposition, eps=eps)
         if name == "attention":
-            y, op = attention(params[name], y, decomposition, num_heads=num_heads, eps=eps)
+            y, op = attention(params[name], y, decomposition, num_heads=num_heads, eps=eps, probe=probe)
         else:
             y, op = mlp(params[name], y, decomposition, activation_name=activation_name, eps=eps)
         links = [normalise, op]
@@ -213,7 +226,7 @@ def patch_embedding(
         (0, 2, 1, 3, 4),
         (rows * columns, patch_size[0] * patch_size[1] * channels),
     )
-    patches, project = dense(params, cut(image), decomposition)
+    patches, project = dense(params, cut(image), decomposition, site="embedding")
     return patches, Chain((cut, project))
 
 

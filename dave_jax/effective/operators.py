@@ -22,7 +22,7 @@ Example:
 import abc
 import dataclasses
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any, TypeVar, dataclass_transform
 
 import jax
@@ -164,6 +164,28 @@ class Mixing(Operator):
         return Mixing(matrix, jnp.ones_like(matrix[..., :1]), self.out_shape)
 
 
+@operator(("original",), ("in_shape", "share"))
+class Shared(Operator):
+    """`A x` with a share of its derivative: `d(A x) = share A dx`. A product that is shared between its two factors.
+
+    The value, and so the adjoint, is that of `original`.
+    """
+
+    original: Operator
+    in_shape: Shape
+    share: float
+
+    def __call__(self, x):
+        return self.original(self.share * x + jax.lax.stop_gradient((1.0 - self.share) * x))
+
+    @property
+    def out_shape(self):
+        return self.original.out_shape
+
+    def transpose(self):
+        return self.original.transpose()
+
+
 @operator(("terms",), ())
 class Sum(Operator):
     """`sum_i A_i x` of operators with equal shapes."""
@@ -230,3 +252,26 @@ class Transposed(Operator):
 
     def transpose(self):
         return self.original
+
+
+def parts(op: Operator) -> Iterator[Operator]:
+    """An operator and, one after the other, all that it is made of."""
+    yield op
+    for inner in (*getattr(op, "links", ()), *getattr(op, "terms", ()), *filter(None, [getattr(op, "original", None)])):
+        yield from parts(inner)
+
+
+def attention_matrix(op: Operator) -> Float[Array, "heads queries keys"]:
+    """The attention matrix of the `Mixing` within an operator.
+
+    Raises:
+        ValueError: there is none.
+
+    Example:
+        >>> attention_matrix(Chain((Identity((1, 1, 1)), Mixing(jnp.ones((1, 1, 1)), 2 * jnp.ones((1, 1, 1)), (1, 1, 1))))).item()
+        0.5
+    """
+    for part in parts(op):
+        if isinstance(part, Mixing):
+            return part.matrix
+    raise ValueError(f"An attention matrix is that of a Mixing; {type(op).__name__} holds none.")

@@ -13,7 +13,8 @@ from jaxtyping import Array, Float
 
 from dave_jax.effective.decomposition import Decomposition
 from dave_jax.models.model import Model
-from dave_jax.models.vit import ViT, ViTConfig, init_params
+from dave_jax.models.vit import ViT
+from dave_jax.models.vit_config import ViTConfig, init_params
 
 
 @dataclasses.dataclass(frozen=True)

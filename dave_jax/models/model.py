@@ -34,7 +34,8 @@ class Model:
         source: where the parameters came from (path or repository, revision, checksum), for provenance.
 
     Example:
-        >>> from dave_jax.models.vit import ViT, ViTConfig, init_params
+        >>> from dave_jax.models.vit import ViT
+        >>> from dave_jax.models.vit_config import ViTConfig, init_params
         >>> vit = ViT(ViTConfig(image_size=(8, 8), patch_size=(4, 4), width=8, depth=1, num_heads=2, mlp_width=8, num_classes=3))
         >>> model = Model(init_params(jax.random.key(0), vit.config), vit, preprocessing=Preprocessing(image_size=(8, 8)))
         >>> model.logits(jnp.zeros((2, 8, 8, 3))).shape

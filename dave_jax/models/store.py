@@ -24,7 +24,8 @@ from dave_jax.models.files import WEIGHTS
 from dave_jax.models.model import Model
 from dave_jax.models.positions import check_tiling, resample_positions
 from dave_jax.models.preprocess import Preprocessing
-from dave_jax.models.vit import ViT, ViTConfig, init_params
+from dave_jax.models.vit import ViT
+from dave_jax.models.vit_config import ViTConfig, init_params
 
 _ENTRY, _VERSION = "dave_jax", 1
 _SCALE = ".scale"

@@ -30,7 +30,8 @@ from dave_jax.models.hub import load
 from dave_jax.models.model import Model
 from dave_jax.models.preprocess import Preprocessing
 from dave_jax.models.store import save
-from dave_jax.models.vit import ViT, ViTConfig
+from dave_jax.models.vit import ViT
+from dave_jax.models.vit_config import ViTConfig
 from dave_jax.sampling.calibrate import calibrate
 from dave_jax.training import shrink
 

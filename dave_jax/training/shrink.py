@@ -15,7 +15,8 @@ from jaxtyping import Array, Float, Integer
 from dave_jax.effective import layers
 from dave_jax.effective.decomposition import gradient
 from dave_jax.models.positions import resample_positions
-from dave_jax.models.vit import ViT, ViTConfig
+from dave_jax.models.vit import ViT
+from dave_jax.models.vit_config import ViTConfig
 
 Params = dict[str, Any]
 Images = Float[Array, "b h w 3"]

@@ -11,7 +11,8 @@ import pytest
 from convert_weights.table import flatten
 from dave_jax.effective import layers
 from dave_jax.effective.decomposition import gradient, presets
-from dave_jax.models.vit import ViT, ViTConfig, init_params
+from dave_jax.models.vit import ViT
+from dave_jax.models.vit_config import ViTConfig, init_params
 from dave_jax.testing import tiny_model
 
 OPTIONS = [

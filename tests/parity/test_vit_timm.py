@@ -28,7 +28,8 @@ from dave_jax.effective import layers
 from dave_jax.effective.activations import MULTIPLIERS
 from dave_jax.effective.decomposition import effective, gradient
 from dave_jax.models.positions import resample_positions
-from dave_jax.models.vit import ViT, ViTConfig
+from dave_jax.models.vit import ViT
+from dave_jax.models.vit_config import ViTConfig
 
 pytestmark = pytest.mark.parity
 

@@ -1,0 +1,46 @@
+"""A loaded model at another image size."""
+
+import dataclasses
+
+from dave_jax.models.model import Model
+from dave_jax.models.positions import check_tiling, resample_positions
+from dave_jax.models.vit import ViT
+
+
+def at_image_size(model: Model, image_size: tuple[int, int]) -> Model:
+    """The model for images of another size: the position embedding resampled from the model's own grid to the new one.
+
+    `load(name, image_size=...)` resamples from the checkpoint's grid instead, which differs where the model was loaded at yet another size.
+
+    Args:
+        model: a vision transformer.
+        image_size: height and width in pixels, multiples of the patch size.
+
+    Raises:
+        TypeError: the model is none of ours.
+        ValueError: patches do not tile the size.
+
+    Example:
+        >>> from dave_jax.testing import tiny_model
+        >>> at_image_size(tiny_model(), (32, 32)).forward.config.grid
+        (8, 8)
+    """
+    if image_size == model.preprocessing.image_size:
+        return model
+    if not isinstance(model.forward, ViT):
+        raise TypeError(
+            f"Only a vision transformer of dave_jax can change its image size; {model.name!r} is a {type(model.forward).__name__}. "
+            "Build the model at the size that you need."
+        )
+    own = model.forward.config
+    check_tiling(image_size, own.patch_size)
+    config = dataclasses.replace(own, image_size=image_size)
+    position = resample_positions(
+        model.params["position_embedding"], config.grid, num_prefix=own.num_prefix * own.position_on_prefix, old_grid=own.grid
+    )
+    return dataclasses.replace(
+        model,
+        params=model.params | {"position_embedding": position},
+        forward=ViT(config),
+        preprocessing=dataclasses.replace(model.preprocessing, image_size=image_size),
+    )

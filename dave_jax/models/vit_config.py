@@ -1,0 +1,183 @@
+"""`ViTConfig`: what a checkpoint's arrays do not say about a vision transformer, and parameters to start from."""
+
+import dataclasses
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, PRNGKeyArray
+
+from dave_jax.effective.activations import MULTIPLIERS
+
+Params = dict[str, Any]
+
+
+@dataclasses.dataclass(frozen=True)
+class ViTConfig:
+    """What a checkpoint's arrays do not say about a vision transformer.
+
+    Attributes:
+        image_size: height and width in pixels; multiples of the patch size.
+        patch_size: height and width of a patch in pixels.
+        width: of a token.
+        depth: number of blocks.
+        num_heads: attention heads; divides the width.
+        mlp_width: hidden width of the MLP (of one half, for a gated MLP).
+        num_classes: logits; 0 returns the pooled features.
+        class_token, distillation_token, num_registers: tokens in front of the patches, in this order.
+        position_on_prefix: whether the position embedding has rows for those tokens.
+        pooling: `token`, `avg` or `map` (attention pooling).
+        pool_prefix: whether `avg` and `map` pool over the prefix tokens too.
+        norm: `layer_norm` or `rms_norm`.
+        eps: of every norm but the patch embedding's.
+        activation: a name of `effective.activations.MULTIPLIERS`.
+        gated_mlp: SwiGLU-like MLP.
+        patch_bias, qkv_bias, proj_bias: whether these products have a bias (`proj_bias`: attention's output and the MLP).
+        query_key_norm, attention_norm, mlp_norm, patch_norm: further norms: of queries and keys, before attention's output, inside the MLP,
+            on the patches.
+        patch_norm_eps: of the norm on the patches.
+        layer_scale: whether branches are scaled before the residual sum.
+        pre_norm: a norm before the first block.
+        final_norm: where the last norm is: `tokens` (before pooling), `pooled` (after) or `none`.
+    """
+
+    image_size: tuple[int, int] = (224, 224)
+    patch_size: tuple[int, int] = (16, 16)
+    width: int = 768
+    depth: int = 12
+    num_heads: int = 12
+    mlp_width: int = 3072
+    num_classes: int = 1000
+    class_token: bool = True
+    distillation_token: bool = False
+    num_registers: int = 0
+    position_on_prefix: bool = True
+    pooling: str = "token"
+    pool_prefix: bool = False
+    norm: str = "layer_norm"
+    eps: float = 1e-6
+    activation: str = "gelu"
+    gated_mlp: bool = False
+    patch_bias: bool = True
+    qkv_bias: bool = True
+    proj_bias: bool = True
+    query_key_norm: bool = False
+    attention_norm: bool = False
+    mlp_norm: bool = False
+    patch_norm: bool = False
+    patch_norm_eps: float = 1e-5
+    layer_scale: bool = False
+    pre_norm: bool = False
+    final_norm: str = "tokens"
+
+    def __post_init__(self):
+        problems = []
+        for name, allowed in (
+            ("pooling", ("token", "avg", "map")),
+            ("norm", ("layer_norm", "rms_norm")),
+            ("activation", tuple(MULTIPLIERS)),
+            ("final_norm", ("tokens", "pooled", "none")),
+        ):
+            if getattr(self, name) not in allowed:
+                problems.append(f"{name} is one of {list(allowed)}; got {getattr(self, name)!r}")
+        for name, least in (("width", 1), ("depth", 1), ("num_heads", 1), ("mlp_width", 1), ("num_classes", 0), ("num_registers", 0)):
+            if getattr(self, name) < least:
+                problems.append(f"{name} must be at least {least}; got {getattr(self, name)}")
+        if self.num_heads > 0 and self.width % self.num_heads:
+            problems.append(f"num_heads must divide width; got {self.num_heads} heads for width {self.width}")
+        for size, patch in zip(self.image_size, self.patch_size, strict=True):
+            if patch < 1 or size < patch or size % patch:
+                problems.append(f"image_size must be a multiple of patch_size {self.patch_size}; got {self.image_size}")
+                break
+        if self.pooling == "token" and not self.class_token:
+            problems.append("pooling 'token' needs class_token=True")
+        if self.distillation_token and (self.pooling != "token" or self.final_norm == "pooled"):
+            problems.append("distillation_token needs pooling 'token' and final_norm 'tokens' or 'none'")
+        if problems:
+            raise ValueError("This is no vision transformer: " + "; ".join(problems) + ".")
+
+    @property
+    def grid(self) -> tuple[int, int]:
+        """Rows and columns of patches."""
+        return self.image_size[0] // self.patch_size[0], self.image_size[1] // self.patch_size[1]
+
+    @property
+    def num_prefix(self) -> int:
+        """Tokens in front of the patches."""
+        return self.class_token + self.distillation_token + self.num_registers
+
+
+def init_params(key: PRNGKeyArray, config: ViTConfig) -> Params:
+    """Random parameters: normal(0, 0.02) kernels and tokens, zero biases, unit scales, LayerScale 0.1.
+
+    Example:
+        >>> config = ViTConfig(image_size=(8, 8), patch_size=(4, 4), width=8, depth=2, num_heads=2, mlp_width=16, num_classes=3)
+        >>> init_params(jax.random.key(0), config)["blocks"]["mlp"]["fc1"]["kernel"].shape
+        (2, 8, 16)
+    """
+    width = config.width
+
+    def normal(*shape: int) -> Array:
+        nonlocal key
+        key, draw = jax.random.split(key)
+        return 0.02 * jax.random.normal(draw, shape)
+
+    def dense(fan_in: int, fan_out: int, bias: bool = True) -> Params:
+        return {"kernel": normal(fan_in, fan_out)} | ({"bias": jnp.zeros(fan_out)} if bias else {})
+
+    def norm(size: int = width) -> Params:
+        return {"scale": jnp.ones(size)} | ({"bias": jnp.zeros(size)} if config.norm == "layer_norm" else {})
+
+    def attention(bias: bool, proj_bias: bool) -> Params:
+        params = {name: dense(width, width, bias) for name in ("query", "key", "value")}
+        return params | {"proj": dense(width, width, proj_bias)}
+
+    def block() -> Params:
+        attend, mlp = (
+            attention(config.qkv_bias, config.proj_bias),
+            {"fc1": dense(width, config.mlp_width, config.proj_bias), "fc2": dense(config.mlp_width, width, config.proj_bias)},
+        )
+        if config.query_key_norm:
+            attend |= {"query_norm": norm(width // config.num_heads), "key_norm": norm(width // config.num_heads)}
+        if config.attention_norm:
+            attend["norm"] = norm()
+        if config.gated_mlp:
+            mlp["gate"] = dense(width, config.mlp_width, config.proj_bias)
+        if config.mlp_norm:
+            mlp["norm"] = norm(config.mlp_width)
+        params = {"attention_norm": norm(), "attention": attend, "mlp_norm": norm(), "mlp": mlp}
+        if config.layer_scale:
+            params |= {f"{name}_scale": {"scale": jnp.full(width, 0.1)} for name in ("attention", "mlp")}
+        return params
+
+    rows, columns = config.grid
+    patch_values = config.patch_size[0] * config.patch_size[1] * 3
+    params: Params = {
+        "patch_embedding": dense(patch_values, width, config.patch_bias),
+        "position_embedding": normal(rows * columns + config.num_prefix * config.position_on_prefix, width),
+        "blocks": jax.tree.map(lambda *leaves: jnp.stack(leaves), *(block() for _ in range(config.depth))),
+    }
+    if config.class_token:
+        params["class_token"] = normal(1, width)
+    if config.distillation_token:
+        params["distillation_token"] = normal(1, width)
+    if config.num_registers:
+        params["register_tokens"] = normal(config.num_registers, width)
+    if config.patch_norm:
+        params["patch_norm"] = norm()
+    if config.pre_norm:
+        params["pre_norm"] = norm()
+    if config.final_norm != "none":
+        params["final_norm"] = norm()
+    if config.pooling == "map":
+        params["pool"] = {
+            "latent": normal(1, width),
+            "attention": attention(True, True),
+            "mlp_norm": norm(),
+            "mlp": {"fc1": dense(width, config.mlp_width), "fc2": dense(config.mlp_width, width)},
+        }
+    if config.num_classes:
+        params["head"] = dense(width, config.num_classes)
+        if config.distillation_token:
+            params["distillation_head"] = dense(width, config.num_classes)
+    return params
