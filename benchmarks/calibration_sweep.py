@@ -27,9 +27,9 @@ from context import context, write
 from photographs import Chosen, choose, from_folder, from_imagenette, groups
 
 import dave_jax as dave
-from dave_jax.evaluation.deletion import area_under_curve, deletion_curve
 from dave_jax.evaluation.grid import grid_pointing_game, mosaic
 from dave_jax.evaluation.localisation import energy_in_region
+from dave_jax.evaluation.perturbation import PerturbationProtocol, area_under_curve, perturbation_curves
 from dave_jax.sampling.calibrate import last_within
 
 CELLS = 4  # of a mosaic
@@ -53,11 +53,11 @@ def score_photographs(model: dave.Model, chosen: Chosen, alpha: float, samples: 
     """`deletion` of every photograph, `energy` of those with a region."""
     targets = jnp.asarray(chosen.targets)
     maps = attribute(model, chosen.images, targets, alpha, samples, key)
-    curves = deletion_curve(model, chosen.images, targets, maps, first="least")
-    off = np.abs(np.asarray(curves[:, 0]) - chosen.probabilities).max()
+    curves = perturbation_curves(model, chosen.images, targets, maps, protocol=PerturbationProtocol(first="least"))
+    off = np.abs(np.asarray(curves.probabilities[:, 0]) - chosen.probabilities).max()
     if off > 1e-3:
         raise Disagreement(f"deletion curves start {off:.2e} away from the probability that the photographs were chosen for.")
-    scores = {"deletion": np.asarray(area_under_curve(curves))}
+    scores = {"deletion": area_under_curve(curves.probabilities, curves.shares)}
     if len(chosen.marked):
         scores["energy"] = np.asarray(energy_in_region(maps[chosen.marked], jnp.asarray(chosen.regions)))
     return scores

@@ -22,11 +22,17 @@ from dave_jax.attribution.aggregate import mad_mean as mad_mean
 from dave_jax.attribution.bias import BiasContributions as BiasContributions
 from dave_jax.attribution.bias import bias_contributions as bias_contributions
 from dave_jax.attribution.bias import completeness as completeness
+from dave_jax.attribution.conservation import Conservation as Conservation
+from dave_jax.attribution.conservation import conservation as conservation
 from dave_jax.attribution.explain import effective_transformation as effective_transformation
 from dave_jax.attribution.explain import explain as explain
 from dave_jax.attribution.postprocess import postprocess as postprocess
 from dave_jax.config import DaveConfig as DaveConfig
 from dave_jax.effective.decomposition import Decomposition as Decomposition
+from dave_jax.effective.trace.decompose import decompose as decompose
+from dave_jax.effective.trace.report import Report as Report
+from dave_jax.effective.trace.report import inspect as inspect
+from dave_jax.effective.trace.rules import rule as rule
 from dave_jax.models.hub import known_models as known_models
 from dave_jax.models.hub import load as load
 from dave_jax.models.model import Model as Model
@@ -38,21 +44,22 @@ from dave_jax.sampling.calibrate import Calibration as Calibration
 from dave_jax.sampling.calibrate import calibrate as calibrate
 
 if _typing.TYPE_CHECKING:
+    from dave_jax.models.equinox import from_equinox as from_equinox
     from dave_jax.models.flax import NnxViT as NnxViT
     from dave_jax.models.flax import from_linen as from_linen
     from dave_jax.models.flax import from_nnx as from_nnx
 
 __version__ = _version("dave-jax")
 
-_FLAX = ("NnxViT", "from_linen", "from_nnx")
+_LATE = {"NnxViT": "flax", "from_linen": "flax", "from_nnx": "flax", "from_equinox": "equinox"}
 
 
 def __getattr__(name: str) -> _typing.Any:
-    """The names that need flax, whose import takes a quarter of ours: imported when they are first used."""
-    if name in _FLAX:
-        return getattr(_import_module("dave_jax.models.flax"), name)
+    """The names that need flax, whose import takes a quarter of ours, or Equinox: imported when they are first used."""
+    if name in _LATE:
+        return getattr(_import_module(f"dave_jax.models.{_LATE[name]}"), name)
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
 
 
 def __dir__() -> list[str]:
-    return sorted({*globals(), *_FLAX})
+    return sorted({*globals(), *_LATE})

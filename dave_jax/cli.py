@@ -1,7 +1,7 @@
-"""The command line: `dave-jax explain`, `dave-jax models`, `dave-jax calibrate`.
+"""The command line: `dave-jax explain`, `evaluate`, `models`, `calibrate`.
 
 Exit codes: 0; 1 when some photographs could not be read and the others are done; 2 for bad usage or input, with one line on standard error;
-130 when interrupted. JAX is imported when a command runs (`dave_jax.commands`), not to print help.
+130 when interrupted. JAX is imported when a command runs (`dave_jax.commands`, `dave_jax.evaluate`), not to print help.
 """
 
 import argparse
@@ -28,6 +28,20 @@ examples:
 """
 
 
+_EVALUATE = """\
+DATA is a folder with a folder of images for each class, a .tar of such folders, a JSON or CSV table of photographs with labels, boxes and
+masks, or a folder with such a table (labels.json, labels.csv).
+
+The folder of the results gets scores.jsonl (a line for each method and photograph or mosaic), summary.json, table.md, differences.md,
+timing.md, curves and heat maps as PNG, and index.html, which shows them. An interrupted run goes on with the same command and ends with
+the same scores. More methods may be added at the end.
+
+examples:
+  dave-jax evaluate photos --methods dave,attn_lrp,smoothgrad --metrics gridpg,deletion --samples 16 --max-images 100 -o results
+  dave-jax evaluate imagenet-val --model deit3_base_patch16_224.fb_in1k --protocol dave-paper -o results
+"""
+
+
 class _Parser(argparse.ArgumentParser):
     def error(self, message: str) -> NoReturn:
         raise ValueError(f"{message} (see {self.prog} --help)")
@@ -48,7 +62,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         sys.stdout.reconfigure(errors="backslashreplace")  # a file's name may hold what the terminal cannot show
     try:
         arguments = _parser().parse_args(argv)
-        code = getattr(importlib.import_module("dave_jax.commands"), arguments.command)(arguments)
+        module = "dave_jax.evaluate" if arguments.command == "evaluate" else "dave_jax.commands"
+        code = getattr(importlib.import_module(module), arguments.command)(arguments)
         sys.stdout.flush()
         return code
     except KeyboardInterrupt:
@@ -76,6 +91,7 @@ def _parser() -> argparse.ArgumentParser:
     commands = parser.add_subparsers(metavar="COMMAND", required=True)
 
     explain = _command(commands, "explain", "explain photographs: which pixels speak for a class", _EXPLAIN)
+    _add_photos(explain)
     _add_model(explain)
     explain.add_argument("--target", action="append", metavar="ID|NAME|top-K", help="class to explain; may be repeated (default: top-1)")
     explain.add_argument("--samples", type=int, metavar="N", help="neighbours to average (default: the model's own number)")
@@ -87,11 +103,14 @@ def _parser() -> argparse.ArgumentParser:
     explain.add_argument("--format", choices=("npz", "npy"), default="npz", help="of the map; npy holds its numbers only")
     explain.add_argument("-o", "--output", type=Path, default=Path(), metavar="DIR", help="folder for the results (default: this one)")
 
+    _add_evaluate(commands)
+
     models = _command(commands, "models", "list the models of timm that load by name")
     models.add_argument("pattern", nargs="?", metavar="PATTERN", help="part of a name, or a pattern with * and ?")
     models.add_argument("--json", action="store_true", help="print one JSON document")
 
     calibrate = _command(commands, "calibrate", "find the noise level that suits a model")
+    _add_photos(calibrate)
     _add_model(calibrate)
     calibrate.add_argument(
         "--tolerance", type=float, default=0.2, metavar="P", help="accepted change of the probability (default: %(default)s)"
@@ -100,6 +119,30 @@ def _parser() -> argparse.ArgumentParser:
         "-o", "--output", type=Path, default=Path("calibration.png"), metavar="PNG", help="drawing (default: %(default)s)"
     )
     return parser
+
+
+def _add_evaluate(commands: Any) -> None:
+    evaluate = _command(commands, "evaluate", "score methods on photographs with known answers", _EVALUATE)
+    evaluate.add_argument("data", metavar="DATA", help="folder, table or archive of labelled photographs")
+    _add_model(evaluate)
+    evaluate.add_argument(
+        "--protocol", default="quick", metavar="NAME", help="quick or dave-paper, where nothing else is given (default: %(default)s)"
+    )
+    evaluate.add_argument("--methods", type=_names, metavar="A,B", help="or all (default: the protocol's)")
+    evaluate.add_argument("--metrics", type=_names, metavar="A,B", help="or all (default: the protocol's)")
+    evaluate.add_argument("--samples", type=int, metavar="N", help="of the methods that average over samples")
+    evaluate.add_argument("--noise-alpha", type=float, metavar="A", help="strongest noise level of DAVE (default: the model's own)")
+    evaluate.add_argument("--max-images", type=int, metavar="K", help="photographs to explain alone, at most")
+    evaluate.add_argument("--mosaics", type=int, metavar="K", help="mosaics to explain, at most")
+    evaluate.add_argument("--min-confidence", type=float, metavar="P", help="least probability of a photograph's true class")
+    evaluate.add_argument(
+        "--label-field", default="label", metavar="NAME", help="field of a table that holds the class (default: %(default)s)"
+    )
+    evaluate.add_argument("--skip-unknown", action="store_true", help="leave out photographs of classes that the model does not know")
+    evaluate.add_argument(
+        "--extend", action="append", type=Path, default=[], metavar="FILE", help="Python file that adds methods, decompositions or metrics"
+    )
+    evaluate.add_argument("-o", "--output", type=Path, required=True, metavar="DIR", help="folder for the results")
 
 
 def _command(commands: Any, name: str, text: str, epilog: str | None = None) -> argparse.ArgumentParser:
@@ -115,8 +158,15 @@ def _seed(text: str) -> int:
     return int(text)
 
 
-def _add_model(parser: argparse.ArgumentParser) -> None:
+def _names(text: str) -> list[str]:
+    return [name.strip() for name in text.split(",")]
+
+
+def _add_photos(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("photos", nargs="+", metavar="PHOTO", help="image file")
+
+
+def _add_model(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--model", metavar="NAME|PATH", help="timm name, org/repo[@revision], folder or file (default: the embedded model)")
     parser.add_argument("--image-size", type=int, metavar="N", help="height and width in pixels (default: the model's own)")
     parser.add_argument("--seed", type=_seed, default=0, metavar="S", help="of the noise and the transforms (default: %(default)s)")

@@ -1,11 +1,11 @@
-"""Pictures of explanations, as PIL images: a heat map over its photograph, panels of several classes, and a calibration curve.
+"""Pictures of explanations, as PIL images: a heat map over its photograph, panels of several classes, and curves.
 
 matplotlib is imported when a picture is drawn, and only its objects are used: no window, no global state.
 """
 
 import difflib
 import textwrap
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import jax
 import numpy as np
@@ -95,10 +95,10 @@ def panel(
     maps = [_to_image(_colours(_check_heat(heat, image.shape), colormap)) for heat in stack]
     overlays = [overlay(image, heat, alpha=alpha, fade=fade, colormap=colormap) for heat in stack]
     if len(stack) == 1:
-        return _grid([[(photo, "photograph"), (maps[0], titles[0] or "map"), (overlays[0], "overlay")]])
+        return tiles([[(photo, "photograph"), (maps[0], titles[0] or "map"), (overlays[0], "overlay")]])
     legend = np.broadcast_to(np.linspace(0.0, 1.0, photo.width), (max(1, photo.height // 12), photo.width))
     upper = [(photo, "photograph"), *zip(overlays, titles, strict=True)]
-    return _grid([upper, [(_to_image(_colours(legend, colormap)), "maps: 0 to their maximum"), *((heat, "") for heat in maps)]])
+    return tiles([upper, [(_to_image(_colours(legend, colormap)), "maps: 0 to their maximum"), *((heat, "") for heat in maps)]])
 
 
 def curve(
@@ -143,8 +143,35 @@ def curve(
     return _draw(figure, FigureCanvasAgg)
 
 
-def _grid(rows: list[list[tuple[Image.Image, str]]]) -> Image.Image:
-    """Rows of titled tiles of one width; small images are enlarged without smoothing, so that their pixels stay visible."""
+def curves(
+    x: Float[Pixels, "..."], heights: Mapping[str, Float[Pixels, "..."]], *, x_label: str = "", y_label: str = "", title: str = ""
+) -> Image.Image:
+    """Named curves over the same places, the legend in the order of their last points.
+
+    Example:
+        >>> curves(np.linspace(0.0, 0.9, 10), {"dave": np.ones(10), "random": np.zeros(10)}).size
+        (900, 500)
+    """
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(9.0, 5.0), dpi=100, layout="constrained")
+    axes = figure.add_subplot()
+    for i, name in enumerate(sorted(heights, key=lambda name: -float(heights[name][-1]))):
+        axes.plot(np.asarray(x), np.asarray(heights[name]), color=f"C{i % 10}", linestyle=("-", "--", ":")[i // 10 % 3], label=name)
+    axes.set(xlabel=x_label, ylabel=y_label, title=title)
+    axes.spines[["top", "right"]].set_visible(False)
+    figure.legend(loc="outside right upper", frameon=False, fontsize=8)
+    return _draw(figure, FigureCanvasAgg)
+
+
+def tiles(rows: list[list[tuple[Image.Image, str]]]) -> Image.Image:
+    """Rows of titled pictures of one width; small ones are enlarged without smoothing, so that their pixels stay visible.
+
+    Example:
+        >>> tiles([[(Image.new("RGB", (100, 60)), "a photograph")]]).size
+        (216, 158)
+    """
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 

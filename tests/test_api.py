@@ -19,7 +19,7 @@ ROOT = Path(__file__).parents[1]
 STAGES = ("config", "effective", "models", "sampling", "attribution", "evaluation", "training")
 """In the order of the pipeline: a stage imports from itself and those before it."""
 
-EDGE = ("__init__", "__main__", "cli", "commands", "plot", "results", "testing")
+EDGE = ("__init__", "__main__", "cli", "commands", "evaluate", "plot", "report", "results", "testing")
 """Modules around the pipeline, which may import any stage and which no stage imports."""
 
 FILES = {
@@ -166,7 +166,7 @@ OTHER_NAMES = {
     "eps": {"epsilon"},
     "target": {"label", "class_id", "class_idx", "target_class"},
     "targets": {"class_ids", "target_classes"},
-    "decomposition": {"mode", "method"},
+    "decomposition": {"mode"},
 }
 """Names that would be a second one for the same thing."""
 

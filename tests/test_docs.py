@@ -19,7 +19,9 @@ from PIL import Image
 import convert_weights.__main__ as convert_weights
 import dave_jax as dave
 from dave_jax import cli
+from dave_jax.attribution.methods import methods
 from dave_jax.effective import decomposition
+from dave_jax.evaluation.metrics import metrics
 from dave_jax.models import hub
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -104,9 +106,19 @@ def workplace(tmp_path, monkeypatch):
     return tmp_path
 
 
+@pytest.fixture
+def registries():
+    """A page adds its own; afterwards they are as they were."""
+    known = decomposition.presets, methods, metrics
+    before = [dict(registry) for registry in known]
+    yield
+    for registry, entries in zip(known, before, strict=True):
+        registry.clear()
+        registry.update(entries)
+
+
 @pytest.mark.parametrize("page", [page for page in PAGES if any(block.language == "python" for block in blocks(page))], ids=identify)
-def test_python_snippets_run_one_after_the_other(page, workplace, monkeypatch):
-    monkeypatch.setattr(decomposition, "presets", dict(decomposition.presets))  # a page adds its own
+def test_python_snippets_run_one_after_the_other(page, workplace, registries):
     namespace: dict[str, Any] = {"__name__": "__main__"}
     for block in blocks(page):
         if block.language == "python" and not block.needs_hub:
@@ -133,12 +145,15 @@ def test_snippets_that_need_the_hub_name_what_there_is():
 
 
 @pytest.mark.parametrize(("block", "command"), commands(), ids=identify)
-def test_commands_run(block, command, workplace, monkeypatch, capsys):
+def test_commands_run(block, command, workplace, registries, monkeypatch, capsys):
     if command in IN_CI:
         assert IN_CI[command] in CI
         return
     if command in NOT_RUN:
         return
+    for other in blocks(block.page):  # files that the page shows, named by their first line
+        if name := re.match(r"# (\w+\.py)\n", other.text):
+            Path(name[1]).write_text(other.text)
     words = [word for word in shlex.split(command) if not re.fullmatch(r"[A-Z_]+=\S+", word)]
     if words[0] == "dave-jax" and block.needs_hub:
         assert loads(cli._parser().parse_args(words[1:]).model)

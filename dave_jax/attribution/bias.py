@@ -9,6 +9,7 @@ The authors of DAVE leave the second term open. It is often most of the logit: `
 """
 
 import dataclasses
+from collections.abc import Callable
 from functools import partial
 from typing import Any
 
@@ -18,8 +19,9 @@ from jax.typing import ArrayLike
 from jaxtyping import Array, Float
 
 from dave_jax.attribution.targets import as_cotangents
-from dave_jax.effective.decomposition import Decomposition, resolve
+from dave_jax.effective.decomposition import Decomposition, gradient, resolve
 from dave_jax.models.model import Forward, Model, check_images, count_classes
+from dave_jax.models.traced import Traced
 from dave_jax.models.vit import ViT
 
 BIAS_LIKE = ("bias", "position_embedding", "class_token", "distillation_token", "register_tokens")
@@ -82,8 +84,8 @@ def bias_contributions(model: Model, image: ArrayLike, target: Any) -> BiasContr
     if isinstance(model.forward, ViT):
         config = model.forward.config
         rows, columns = config.grid
-        on_patches = (_patches(path, term, rows * columns) for path, term in per_token.items())
-        place = sum(on_patches, start=jnp.zeros(rows * columns)).reshape(rows, columns)
+        placed = (on_patches(path, term, model.forward) for path, term in per_token.items())
+        place = sum(placed, start=jnp.zeros(rows * columns)).reshape(rows, columns)
     terms = {"/".join(path): _sum_tokens(path, term) for path, term in per_token.items()}
     return BiasContributions(logit, from_image, terms, place)
 
@@ -109,38 +111,56 @@ def _contributions(
     forward: Forward, rules: Decomposition, params: Any, image: Array, cotangent: Array
 ) -> tuple[Array, Array, dict[Path, Array]]:
     """The logit, `<W, x>`, and the terms: per token where a parameter acts on every token."""
+    chosen, fill = spread_biases(forward, params)
+
+    def logit(image, chosen):
+        return jnp.vdot(forward(fill(chosen), image, rules), cotangent)
+
+    value, (image_gradient, gradients) = jax.value_and_grad(logit, argnums=(0, 1))(image, chosen)
+    terms = {path: gradients[path] * chosen[path] for path in chosen}
+    if isinstance(forward, Traced) and rules != gradient:  # a traced program shows every constant, also those without a known name
+        constants, leak = (jnp.vdot(part, cotangent) for part in forward.constants(params, image, rules))
+        named = sum((jnp.sum(term) for term in terms.values()), start=jnp.zeros_like(constants))
+        terms |= {("constants",): constants - named, ("leak",): leak}
+    return value, jnp.vdot(image_gradient, image), terms
+
+
+def spread_biases(forward: Forward, params: Any) -> tuple[dict[Path, Array], Callable[[dict[Path, Array]], Any]]:
+    """The bias-like parameters by path, one row a token where they act on every token, and a function that puts such into the others.
+
+    With a row for each token the gradient with respect to a bias has a place. The network's values stay the same.
+    """
     leaves, structure = jax.tree_util.tree_flatten_with_path(params)
     paths = [tuple(str(getattr(part, "key", getattr(part, "name", part))) for part in path) for path, _ in leaves]
     chosen = {path: leaf for path, (_, leaf) in zip(paths, leaves, strict=True) if path[-1] in BIAS_LIKE}
     if isinstance(forward, ViT):
         chosen = {path: _repeat(path, leaf, forward) for path, leaf in chosen.items()}
 
-    def logit(image, chosen):
-        filled = [chosen.get(path, leaf) for path, (_, leaf) in zip(paths, leaves, strict=True)]
-        return jnp.vdot(forward(jax.tree.unflatten(structure, filled), image, rules), cotangent)
+    def fill(chosen: dict[Path, Array]) -> Any:
+        return jax.tree.unflatten(structure, [chosen.get(path, leaf) for path, (_, leaf) in zip(paths, leaves, strict=True)])
 
-    value, (image_gradient, gradients) = jax.value_and_grad(logit, argnums=(0, 1))(image, chosen)
-    return value, jnp.vdot(image_gradient, image), {path: gradients[path] * chosen[path] for path in chosen}
+    return chosen, fill
 
 
 def _repeat(path: Path, leaf: Array, vit: ViT) -> Array:
-    """A bias (width) that acts on every token as one row a token, so that its gradient has a place."""
+    """A bias (width) that acts on every token as one row a token."""
     config = vit.config
     patches = config.grid[0] * config.grid[1]
-    if path[0] == "blocks" and path[-2] not in ("query_norm", "key_norm"):  # those act on heads, inside a frozen operator
+    if path[0] == "blocks":
         return jnp.repeat(leaf[:, None], patches + config.num_prefix, axis=1)
-    if path[0] in ("patch_embedding", "patch_norm") and path[-1] == "bias":
+    if path[0] in ("patch_embedding", "patch_norm"):
         return jnp.repeat(leaf[None], patches, axis=0)
     if path[0] == "pre_norm" or (path[0] == "final_norm" and config.final_norm == "tokens"):
         return jnp.repeat(leaf[None], patches + config.num_prefix, axis=0)
     return leaf
 
 
-def _patches(path: Path, term: Array, patches: int) -> Array:
-    """The part of a term that belongs to patches, Float[patches]; patches come last among the tokens."""
-    if path[0] == "blocks" and term.ndim == 3:
+def on_patches(path: Path, term: Array, vit: ViT) -> Float[Array, " patches"]:
+    """The part of a term of `spread_biases`' parameters that belongs to patches, which come last among the tokens."""
+    patches = vit.config.grid[0] * vit.config.grid[1]
+    if path[0] == "blocks":
         return jnp.sum(term, axis=(0, 2))[-patches:]
-    if term.ndim == 2 and term.shape[0] >= patches and path[0] != "register_tokens":
+    if path[0] in ("patch_embedding", "patch_norm", "pre_norm", "position_embedding") or (path[0] == "final_norm" and term.ndim == 2):
         return jnp.sum(term, axis=1)[-patches:]
     return jnp.zeros(patches, term.dtype)
 

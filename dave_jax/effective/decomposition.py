@@ -60,13 +60,15 @@ gradient = Decomposition("gradient")
 effective = Decomposition("effective", normalisation=freeze, activation=freeze, attention=freeze, gate=freeze)
 """Everything that depends on the image frozen: the effective transformation W_eff of DAVE (arXiv 2602.06613, eq. 3)."""
 
-cp_lrp = Decomposition("cp_lrp", normalisation=freeze, attention=freeze, gate=Share(0.5, 0.5))
-"""CP-LRP as its authors define it (Ali et al. 2022, arXiv 2202.07304): 1/sigma and attention frozen, the activation differentiated."""
+cp_lrp = Decomposition("cp_lrp", normalisation=freeze, attention=freeze, gate=freeze)
+"""CP-LRP as its authors define it (Ali et al. 2022, arXiv 2202.07304): 1/sigma and attention frozen, nothing else, so the activation is
+differentiated. They know no gated MLP; its gate is frozen as AttnLRP's authors do where they compare with CP-LRP."""
 
 cp_lrp_identity = dataclasses.replace(cp_lrp, name="cp_lrp_identity", activation=freeze)
-"""CP-LRP as AttnLRP's authors compare with it: the identity rule passes relevance through the activation, a frozen multiplier."""
+"""CP-LRP as AttnLRP's authors run it on vision transformers: the identity rule passes relevance through the activation, a frozen
+multiplier. Rule for rule, this is `effective`."""
 
-libragrad = dataclasses.replace(cp_lrp_identity, name="libragrad")
+libragrad = dataclasses.replace(cp_lrp_identity, name="libragrad", gate=Share(0.5, 0.5))
 """LibraGrad (Mehri et al. 2024, arXiv 2411.16760): queries and keys, 1/sigma and activations frozen, a gated product halved."""
 
 attn_lrp = Decomposition("attn_lrp", normalisation=freeze, activation=freeze, attention=Share(0.25, 0.5), gate=Share(0.5, 0.5))
@@ -77,7 +79,8 @@ res_lrp = dataclasses.replace(attn_lrp, name="res_lrp", residual=GammaResidual(1
 """ResLRP (Berend, Achtibat et al. 2026): AttnLRP with the gamma rule at every residual sum."""
 
 gim = Decomposition("gim", normalisation=freeze, attention=Share(0.25, 0.5), gate=Share(0.5, 0.5), softmax=TemperedSoftmax(2.0))
-"""GIM (Edin et al. 2025, arXiv 2505.17630): 1/sigma frozen, products halved, softmax's backward pass at temperature 2."""
+"""GIM (Edin et al. 2025, arXiv 2505.17630): 1/sigma frozen, products halved, softmax's backward pass at temperature 2; the activation is
+differentiated."""
 
 presets: dict[str, Decomposition] = {
     preset.name: preset for preset in (gradient, effective, cp_lrp, cp_lrp_identity, libragrad, attn_lrp, res_lrp, gim)

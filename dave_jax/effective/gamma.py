@@ -19,6 +19,11 @@ from jaxtyping import Array, Float
 from dave_jax.effective.operators import Dense, Operator, Shape, operator
 
 
+def _check(rule):
+    if not rule.gamma >= 0:
+        raise ValueError(f"{type(rule).__name__} weighs agreeing terms by 1 + gamma, with gamma at least 0; got {rule.gamma}.")
+
+
 @dataclasses.dataclass(frozen=True)
 class GammaResidual:
     """The gamma rule at a residual sum `y = x + branch` (ResLRP: Berend, Achtibat et al., 2026).
@@ -27,11 +32,14 @@ class GammaResidual:
 
     Example:
         >>> merge = GammaResidual(1.0)
-        >>> jax.grad(lambda x: merge(x, jnp.array(-1.0)))(jnp.array(3.0)).item()  # w = 2 for x, 1 for -1: 2 * 2 / (6 - 1)
-        0.800000011920929
+        >>> jax.grad(lambda x: merge(x, jnp.array(-2.0)))(jnp.array(3.0)).item()  # y = 1; w = 2 for 3, 1 for -2: 2 * 1 / (6 - 2)
+        0.5
     """
 
     gamma: float = 1.0
+
+    def __post_init__(self):
+        _check(self)
 
     def __call__(self, x: Float[Array, "..."], branch: Float[Array, "..."]) -> Float[Array, "..."]:
         """`x + branch`."""
@@ -50,7 +58,7 @@ def _merge_forward(gamma, x, branch):
 def _merge_backward(gamma, kept, cotangent):
     x, branch = kept
     y = x + branch
-    weights = [1.0 + gamma * (term * y > 0) for term in kept]
+    weights = [jnp.where(jnp.sign(term) * jnp.sign(y) > 0, 1.0 + gamma, 1.0).astype(y.dtype) for term in kept]  # term * y may underflow
     total = weights[0] * x + weights[1] * branch
     ratio = jnp.where(total == 0, 1.0, y / jnp.where(total == 0, 1.0, total))
     return tuple(cotangent * jnp.where(total == 0, 1.0, weight * ratio) for weight in weights)
@@ -67,11 +75,14 @@ class GammaLinear:
 
     Example:
         >>> op = GammaLinear(1.0)(Dense(jnp.array([[1.0], [1.0]]), (1, 2)))
-        >>> jax.grad(lambda x: op(x).sum())(jnp.array([[3.0, -1.0]])).round(2).tolist()  # 2 * 2 / (6 - 1), 1 * 2 / (6 - 1)
-        [[0.800000011920929, 0.4000000059604645]]
+        >>> jax.grad(lambda x: op(x).sum())(jnp.array([[3.0, -2.0]])).tolist()  # z = 1: 2 * 1 / (6 - 2) and 1 * 1 / (6 - 2)
+        [[0.5, 0.25]]
     """
 
     gamma: float = 0.25
+
+    def __post_init__(self):
+        _check(self)
 
     def __call__(self, op: Operator) -> Operator:
         """The same product with weights, its derivative that of the rule."""
@@ -103,19 +114,16 @@ def _product_forward(gamma, x, kernel):
 
 def _product_backward(gamma, kept, cotangent):
     x, kernel = kept
-    z = x @ kernel
-    # A term x_i W_ij agrees with z_j > 0 where x_i and W_ij have one sign, and with z_j < 0 where they have not.
-    up, down = jnp.maximum(kernel, 0), jnp.minimum(kernel, 0)
-    positive, negative = jnp.maximum(x, 0), jnp.minimum(x, 0)
-    agreeing = jnp.where(z > 0, positive @ up + negative @ down, jnp.where(z < 0, positive @ down + negative @ up, 0))
-    total = z + gamma * agreeing
+    z, size = x @ kernel, jnp.abs(x) @ jnp.abs(kernel)
+    sign = jnp.sign(z)
+    # The terms that agree with z sum to (z + sign(z) sum_i |a_i|) / 2; without one, z is 0.
+    total = z + 0.5 * gamma * (z + sign * size)
     passed = jnp.where(total == 0, cotangent, cotangent * (z / jnp.where(total == 0, 1.0, total)))
-    above, below = jnp.where(z > 0, passed, 0), jnp.where(z < 0, passed, 0)
-    from_positive = above @ up.T + below @ down.T
-    from_negative = above @ down.T + below @ up.T
-    extra = jnp.where(x > 0, from_positive, jnp.where(x < 0, from_negative, 0))
+    # [x_i W_ij z_j > 0] is (1 + sign(x_i) sign(W_ij) sign(z_j)) / 2 where none of them is 0.
+    live = jnp.where(total == 0, 0.0, passed)
+    agreeing = 0.5 * (live @ kernel.T + jnp.sign(x) * ((sign * live) @ jnp.abs(kernel).T))
     kernel_cotangent = jnp.tensordot(x, cotangent, (tuple(range(x.ndim - 1)),) * 2)
-    return passed @ kernel.T + gamma * extra, kernel_cotangent
+    return passed @ kernel.T + gamma * jnp.where(x == 0, 0.0, agreeing), kernel_cotangent
 
 
 _product.defvjp(_product_forward, _product_backward)

@@ -240,6 +240,7 @@ def pool(
     num_heads: int,
     activation_name: str,
     eps: float,
+    probe: Float[Array, "heads 1 keys"] | None = None,
 ) -> Result:
     """From tokens (n, d) to one (1, d): the class token, the average, or attention pooling (SigLIP's MAP head).
 
@@ -252,6 +253,7 @@ def pool(
         num_heads: of attention pooling.
         activation_name: of attention pooling.
         eps: of attention pooling's norm.
+        probe: on attention pooling's matrix: see `mixing`.
     """
     if kind == "token":
         op: Operator = Select(x.shape, 0, 1)
@@ -261,7 +263,7 @@ def pool(
     if kind == "avg":
         op = Average(x.shape)
         return op(x), Chain((select, op))
-    y, attend = attention(params["attention"], x, decomposition, num_heads=num_heads, eps=eps, latent=params["latent"])
+    y, attend = attention(params["attention"], x, decomposition, num_heads=num_heads, eps=eps, latent=params["latent"], probe=probe)
     normalised, normalise = norm(params["mlp_norm"], y, decomposition, eps=eps)
     branch, op = mlp(params["mlp"], normalised, decomposition, activation_name=activation_name, eps=eps)
     residual = Sum((Identity(y.shape), op @ normalise))

@@ -9,13 +9,12 @@ Rules are compared when compiled code is looked up: each is a function of a modu
 
 import dataclasses
 from collections.abc import Callable
-from typing import Any
 
 import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
-from dave_jax.effective.operators import Operator, Shared
+from dave_jax.effective.operators import Operator, Shared, scale_derivative
 
 Rule = Callable[[Operator], Operator]
 """A change of an operator's derivative: values are kept, `rule(op)(x) == op(x)`."""
@@ -37,21 +36,12 @@ def freeze(op: Operator) -> Operator:
     return jax.lax.stop_gradient(op)
 
 
-def scale_derivative(tree: Any, factor: float) -> Any:
-    """The same arrays, with `factor` times their derivative.
-
-    Example:
-        >>> jax.grad(lambda x: scale_derivative(x, 0.25) ** 2)(3.0).item()
-        1.5
-    """
-    return jax.tree.map(lambda leaf: factor * leaf + jax.lax.stop_gradient((1.0 - factor) * leaf), tree)
-
-
 @dataclasses.dataclass(frozen=True)
 class Share:
     """Share a product's derivative between its factors: `d(A(x) x) = operator * dA x + argument * A(x) dx`.
 
-    Half and half conserves relevance in a product of two live factors, where gradient x input counts it twice (arXiv 2402.05602, eq. 14).
+    Half and half conserves relevance in a product of two live factors, where gradient x input counts it twice (the uniform rule of
+    arXiv 2402.05602, eq. 7, at products: propositions 3.2 and 3.3).
 
     Attributes:
         operator: the operator's share.

@@ -33,6 +33,10 @@ class TemperedSoftmax:
 
     temperature: float = 2.0
 
+    def __post_init__(self):
+        if not self.temperature > 0:
+            raise ValueError(f"TemperedSoftmax divides the scores by a temperature above 0; got {self.temperature}.")
+
     def __call__(self, scores: Float[Array, "... keys"]) -> tuple[Float[Array, "... keys"], Float[Array, "... 1"]]:
         """`exp(s - max s)` and its sum over the keys."""
         return _softmax(self.temperature, scores)

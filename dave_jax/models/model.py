@@ -14,7 +14,9 @@ from jax.typing import ArrayLike
 from jaxtyping import Array, Float
 
 from dave_jax.config import DaveConfig
+from dave_jax.effective.trace.kinds import Policy
 from dave_jax.models.preprocess import Photo, Preprocessing
+from dave_jax.models.traced import Traced
 
 Forward = Callable[..., Float[Array, " classes"]]
 """`forward(params, image, decomposition) -> logits`: one normalised image (h, w, 3); hashable, and equal when it computes the same."""
@@ -49,6 +51,25 @@ class Model:
     class_names: tuple[str, ...] | None = None
     name: str = "model"
     source: str = ""
+
+    @classmethod
+    def from_function(cls, function: Callable[..., Any], params: Any = None, *, gate: Policy = "gate", **fields: Any) -> "Model":
+        """A model from any JAX function of an image, which `dave.decompose` takes apart.
+
+        Args:
+            function: `function(params, image)`, or `function(image)` without parameters: one normalised image (h, w, 3) to its logits.
+                Pass the same function again, not a new lambda, or everything compiles again.
+            params: a pytree of arrays; what the function closes over instead is compiled in.
+            gate: as in `dave.decompose`.
+            fields: the others of `Model`.
+
+        Example:
+            >>> model = Model.from_function(lambda image: jax.nn.silu(image).sum((0, 1)), preprocessing=Preprocessing(image_size=(8, 8)))
+            >>> model.logits(jnp.zeros((2, 8, 8, 3))).shape
+            (2, 3)
+        """
+        fields.setdefault("name", getattr(function, "__name__", type(function).__name__))
+        return cls(params=params, forward=Traced(function, gate), **fields)
 
     def preprocess(self, photos: Photo | Iterable[Photo]) -> Float[Array, "b h w 3"]:
         """Photographs (paths, PIL images or arrays; one or several) as a batch of normalised images."""

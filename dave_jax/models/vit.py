@@ -143,8 +143,8 @@ class ViT:
             links.append(op)
         return tokens, Chain(tuple(links))
 
-    def head(self, params: Params, tokens: Array, rules: Decomposition) -> tuple[Array, Operator]:
-        """The logits from the tokens after the last block, and the operator from these to them."""
+    def head(self, params: Params, tokens: Array, rules: Decomposition, *, probe: Array | None = None) -> tuple[Array, Operator]:
+        """The logits from the tokens after the last block, and the operator from these to them; `probe` on attention pooling's matrix."""
         config = self.config
         before: tuple[Operator, ...] = ()
         if config.final_norm == "tokens":
@@ -159,6 +159,7 @@ class ViT:
             num_heads=config.num_heads,
             activation_name=config.activation,
             eps=config.eps,
+            probe=probe,
         )
         links = [op]
         if config.final_norm == "pooled":

@@ -4,8 +4,8 @@ import jax
 import jax.numpy as jnp
 import pytest
 
+from dave_jax.effective import gamma, tokens
 from dave_jax.effective import operators as ops
-from dave_jax.effective import tokens
 
 TOKENS = (5, 6)
 
@@ -26,6 +26,8 @@ OPERATORS = {
     "diagonal, one scale a token": lambda: ops.Diagonal(_normal(0, 5, 1), TOKENS),
     "centering": lambda: ops.Centering(TOKENS),
     "mixing": _mixing,
+    "shared": lambda: ops.Shared(_mixing(), (2, 5, 3), 0.25),
+    "gamma": lambda: gamma.GammaDense(_normal(0, 6, 4), TOKENS, 0.25),
     "rearrange": lambda: tokens.Rearrange((4, 6), (2, 2, 3, 2), (2, 0, 3, 1), (6, 4)),
     "pad": lambda: tokens.Pad(TOKENS, 2, 1),
     "select": lambda: tokens.Select(TOKENS, 1, 4),
@@ -43,7 +45,7 @@ def operator(request, x64):
 
 def test_every_class_is_here():
     covered = {type(make()) for make in OPERATORS.values()}
-    named = [*vars(ops).values(), *vars(tokens).values()]
+    named = [*vars(ops).values(), *vars(tokens).values(), *vars(gamma).values()]
     assert covered == {cls for cls in named if isinstance(cls, type) and issubclass(cls, ops.Operator) and cls is not ops.Operator}
 
 
