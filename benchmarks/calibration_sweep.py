@@ -15,6 +15,7 @@ bootstrapped over photographs (over mosaics for `grid`).
 
 import argparse
 import dataclasses
+import math
 import sys
 import time
 from pathlib import Path
@@ -24,12 +25,14 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from context import context, write
-from photographs import Chosen, choose, from_folder, from_imagenette, groups
+from photographs import Chosen, choose
 
 import dave_jax as dave
+from dave_jax.evaluation.data import read
 from dave_jax.evaluation.grid import grid_pointing_game, mosaic
 from dave_jax.evaluation.localisation import energy_in_region
 from dave_jax.evaluation.perturbation import PerturbationProtocol, area_under_curve, perturbation_curves
+from dave_jax.evaluation.selection import choose_mosaics
 from dave_jax.sampling.calibrate import last_within
 
 CELLS = 4  # of a mosaic
@@ -99,13 +102,12 @@ def regret(scores: np.ndarray, alphas: list[float], picked: float, seed: int) ->
 def sweep(options: argparse.Namespace, say=lambda text: print(text, file=sys.stderr, flush=True)) -> dict[str, Any]:
     """Choose, calibrate, explain and score; what `main` reports."""
     model, key, alphas = dave.load(options.model), jax.random.key(options.seed), options.alphas
-    names = model.class_names or ()
-    photographs = from_folder(options.data, names) if options.data else []
-    photographs += from_imagenette(options.imagenette, names) if options.imagenette else []
+    places = [place for place in (options.data, options.imagenette) if place]
+    photographs = [photograph for place in places for photograph in read(place, model, skip_unknown=True)]
     chosen = choose(photographs, model, options.photos, options.confidence, options.seed)
-    members = groups(chosen.targets, CELLS) if options.grid else []
-    if options.grid and not members:
-        raise ValueError(f"--grid needs photographs of {CELLS} classes; the {options.photos} chosen are of {len(set(chosen.targets))}.")
+    certain = np.eye(chosen.targets.max() + 1)[chosen.targets]  # the confidence has been looked at
+    most = len(chosen.targets) // CELLS
+    members = choose_mosaics(chosen.targets, certain, math.isqrt(CELLS), most, 0.0, options.seed).tolist() if options.grid else []
 
     start = time.perf_counter()
     found = dave.calibrate(model, chosen.images, jnp.asarray(chosen.targets), key=key, tolerance=options.tolerances[0])
@@ -135,7 +137,7 @@ def sweep(options: argparse.Namespace, say=lambda text: print(text, file=sys.std
         "model": model.name,
         "source": model.source,
         "photographs": [
-            {"name": photograph.name, "label": photograph.label, "probability": float(probability)}
+            {"name": photograph.name, "label": model.class_name(photograph.target), "probability": float(probability)}
             for photograph, probability in zip(chosen.photographs, chosen.probabilities, strict=True)
         ],
         "mosaics": members,

@@ -17,7 +17,8 @@ sys.path.insert(0, str(Path(__file__).parent))
 from context import context, write
 
 import dave_jax as dave
-from dave_jax.training.imagenette import CLASSES, read_images
+from dave_jax.evaluation.data import IMAGENETTE
+from dave_jax.training.imagenette import read_images
 
 
 def main(arguments: list[str] | None = None) -> dict[str, Any]:
@@ -29,7 +30,7 @@ def main(arguments: list[str] | None = None) -> dict[str, Any]:
     parser.add_argument("--output", type=Path, help="folder for the JSON")
     options = parser.parse_args(arguments)
     model = dave.load(options.model)
-    if model.class_names != tuple(CLASSES.values()):
+    if model.class_names != tuple(IMAGENETTE.values()):
         raise SystemExit(f"The model must know Imagenette's ten classes; {model.name} has other names.")
     photos, labels = read_images(options.data / "imagenette144-val.tar")
     step = 1 if options.photos is None else max(1, len(photos) // options.photos)

@@ -90,13 +90,13 @@ def _picture(pixels: np.ndarray) -> Image.Image:
     return Image.fromarray(np.round(255 * pixels).astype(np.uint8))
 
 
-def _save(picture: Image.Image, path: Path) -> None:
+def _save(image: Image.Image, path: Path) -> None:
     file = io.BytesIO()
-    picture.save(file, "PNG")
+    image.save(file, "PNG")
     write_bytes(path, file.getvalue())
 
 
-def _page(folder: Path, texts: Mapping[str, str], pictures: Sequence[str], summary: Mapping[str, Any]) -> str:
+def _page(folder: Path, texts: Mapping[str, str], names: Sequence[str], summary: Mapping[str, Any]) -> str:
     run = json.loads((folder / "run.json").read_text(encoding="utf-8"))
     parts = [
         f"<h1>{html.escape(run['model']['name'])}</h1>",
@@ -109,7 +109,7 @@ def _page(folder: Path, texts: Mapping[str, str], pictures: Sequence[str], summa
             "<p>Subject by subject; bold where the interval does not hold 0.</p>",
             _as_html(texts["differences"]),
         ]
-    parts += [f'<h2>{html.escape(Path(name).stem)}</h2><img src="{html.escape(name)}" alt="{html.escape(name)}">' for name in pictures]
+    parts += [f'<h2>{html.escape(Path(name).stem)}</h2><img src="{html.escape(name)}" alt="{html.escape(name)}">' for name in names]
     parts += ["<h2>Time</h2>", _as_html(texts["timing"]), f"<h2>Configuration</h2><pre>{html.escape(json.dumps(run, indent=1))}</pre>"]
     title = f"<title>{html.escape(run['model']['name'])}</title>"
     return f'<!doctype html><html lang="en"><meta charset="utf-8">{title}<style>{_STYLE}</style>\n' + "\n".join(parts) + "\n</html>\n"

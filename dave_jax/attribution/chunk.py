@@ -1,7 +1,8 @@
-"""How many samples to compute at once: what the device's memory holds."""
+"""How many samples to compute at once: what the device's memory holds; and sums that hold no more."""
 
 import math
 import os
+from collections.abc import Callable
 from functools import partial
 from typing import Any
 
@@ -59,3 +60,28 @@ def default_chunk(forward: Any, params: Any, image_shape: tuple[int, ...], rules
     each = sample_bytes(forward, params, jax.ShapeDtypeStruct(image_shape, jnp.result_type(float)), rules, num_targets)
     fit = math.floor(SHARE * device_memory() / max(each, 1))
     return choose_chunk(num_samples, fit, MOST.get(jax.default_backend(), 64))
+
+
+def sum_over(function: Callable[[Any], Any], inputs: Any, chunk_size: int) -> Any:
+    """The sum of `function` over the leading axis of the inputs, both pytrees, with one chunk in memory at a time.
+
+    Example:
+        >>> sum_over(lambda x: x**2, jnp.arange(5), 2).item()
+        30
+    """
+    count = len(jax.tree.leaves(inputs)[0])
+    chunk = min(chunk_size, count)
+    whole = count - count % chunk
+
+    def summed(part):
+        return jax.tree.map(lambda values: values.sum(0), jax.vmap(function)(part))
+
+    def add(total, part):
+        return jax.tree.map(jnp.add, total, summed(part)), None
+
+    parts = jax.tree.map(lambda leaf: leaf[:whole].reshape(whole // chunk, chunk, *leaf.shape[1:]), inputs)
+    shapes = jax.eval_shape(summed, jax.tree.map(lambda leaf: leaf[0], parts))
+    total, _ = jax.lax.scan(add, jax.tree.map(lambda leaf: jnp.zeros(leaf.shape, leaf.dtype), shapes), parts)
+    if whole < count:
+        total, _ = add(total, jax.tree.map(lambda leaf: leaf[whole:], inputs))
+    return total

@@ -17,7 +17,7 @@ from jax.typing import ArrayLike
 from jaxtyping import Array, Float, Integer, PRNGKeyArray
 
 from dave_jax.attribution.aggregate import AGGREGATIONS
-from dave_jax.attribution.chunk import default_chunk
+from dave_jax.attribution.chunk import default_chunk, sum_over
 from dave_jax.attribution.postprocess import postprocess
 from dave_jax.attribution.targets import as_cotangents
 from dave_jax.config import DaveConfig, Scalar
@@ -236,25 +236,7 @@ def attribute_image(
         return image[None] * contribution(forward, rules, config.pull_back, params, image, cotangents, transform, noise, level)
 
     if config.aggregation == "streaming_mean":
-        return _streaming_mean(one, (keys, levels), config), None
+        return sum_over(one, (keys, levels), config.chunk_size or 1) / config.num_samples, None
     samples = jax.lax.map(one, (keys, levels), batch_size=config.chunk_size)
     aggregated = AGGREGATIONS[config.aggregation](samples, config.mad_threshold)
     return aggregated, jnp.swapaxes(samples, 0, 1) if return_samples else None
-
-
-def _streaming_mean(function: Any, inputs: Any, config: DaveConfig) -> Array:
-    """The mean of `function` over the inputs, one chunk in memory at a time."""
-    chunk, count = config.chunk_size or 1, config.num_samples
-    whole = count - count % chunk
-    batched = jax.vmap(function)
-
-    def add(total, part):
-        return total + jnp.sum(batched(part), axis=0), None
-
-    parts = jax.tree.map(lambda leaf: leaf[:whole].reshape(whole // chunk, chunk, *leaf.shape[1:]), inputs)
-    rest = jax.tree.map(lambda leaf: leaf[whole:], inputs)
-    shape = jax.eval_shape(function, jax.tree.map(lambda leaf: leaf[0], inputs))
-    total, _ = jax.lax.scan(add, jnp.zeros(shape.shape, shape.dtype), parts)
-    if whole < count:
-        total = total + jnp.sum(batched(rest), axis=0)
-    return total / count

@@ -73,7 +73,8 @@ libragrad = dataclasses.replace(cp_lrp_identity, name="libragrad", gate=Share(0.
 
 attn_lrp = Decomposition("attn_lrp", normalisation=freeze, activation=freeze, attention=Share(0.25, 0.5), gate=Share(0.5, 0.5))
 """AttnLRP (Achtibat et al. 2024, arXiv 2402.05602): 1/sigma and activation frozen, softmax differentiated, and products halved: the
-attention matrix times the values, and within the matrix, queries times keys. Hence q / 4, k / 4 and v / 2."""
+attention matrix times the values, and within the matrix, queries times keys. Hence q / 4, k / 4 and v / 2. On vision transformers its
+authors add gamma rules on the products with weights (`GammaLinear`)."""
 
 res_lrp = dataclasses.replace(attn_lrp, name="res_lrp", residual=GammaResidual(1.0))
 """ResLRP (Berend, Achtibat et al. 2026): AttnLRP with the gamma rule at every residual sum."""

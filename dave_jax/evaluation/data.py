@@ -39,7 +39,7 @@ IMAGENETTE = {
     "n03445777": "golf ball",
     "n03888257": "parachute",
 }
-"""Imagenette's classes, by WordNet id."""
+"""Imagenette's classes by WordNet id, in the order of the embedded model's logits."""
 
 MASK_FRAME = Preprocessing(image_size=(224, 224), crop_fraction=0.875)
 """What a mask of 224 x 224 shows of its photograph, unless that is of this size itself: resized to 256, the centre cut out."""
@@ -134,21 +134,21 @@ class _Labels:
         self.count = count_classes(model)
         self.known: dict[str, int | None] = {}
 
-    def __call__(self, label: Any, what: str) -> int | None:
-        label = str(label)
-        if label not in self.known:
-            self.known[label] = self._find(label, what)
-        return self.known[label]
+    def __call__(self, name: Any, what: str) -> int | None:
+        name = str(name)
+        if name not in self.known:
+            self.known[name] = self._find(name, what)
+        return self.known[name]
 
-    def _find(self, label: str, what: str) -> int | None:
+    def _find(self, name: str, what: str) -> int | None:
         try:
-            target = self.model.class_index(label)
+            target = self.model.class_index(name)
             if target >= self.count:
                 raise ValueError(f"class numbers end at {self.count - 1}")
         except ValueError as error:
             if not self.skip_unknown:
                 reason = str(error).partition("got ")[2].partition(". ")[2].rstrip(".") or str(error)
-                self.problems.append(f"{what} {label!r} is none of the model's classes ({reason})")
+                self.problems.append(f"{what} {name!r} is none of the model's classes ({reason})")
             return None
         return target
 

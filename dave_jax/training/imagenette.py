@@ -26,6 +26,7 @@ from PIL import Image
 
 from convert_weights.table import flatten
 from dave_jax.config import DaveConfig
+from dave_jax.evaluation.data import IMAGENETTE
 from dave_jax.models.hub import load
 from dave_jax.models.model import Model
 from dave_jax.models.preprocess import Preprocessing
@@ -34,20 +35,6 @@ from dave_jax.models.vit import ViT
 from dave_jax.models.vit_config import ViTConfig
 from dave_jax.sampling.calibrate import calibrate
 from dave_jax.training import shrink
-
-CLASSES = {
-    "n01440764": "tench",
-    "n02102040": "English springer",
-    "n02979186": "cassette player",
-    "n03000684": "chain saw",
-    "n03028079": "church",
-    "n03394916": "French horn",
-    "n03417042": "garbage truck",
-    "n03425413": "gas pump",
-    "n03445777": "golf ball",
-    "n03888257": "parachute",
-}
-"""Imagenette's classes, by WordNet id, in the order of the logits."""
 
 IMAGE_SIZE = 168
 """Height and width of the shipped model. Training crops and enlarges; a model sees best at a size above that of its training
@@ -69,7 +56,7 @@ class Stage:
 
 def read_images(path: Path) -> tuple[np.ndarray, np.ndarray]:
     """All images of an Imagenette archive (n, h, w, 3) uint8, and their labels (n,), in the archive's order of names."""
-    order = {name: label for label, name in enumerate(CLASSES)}
+    order = {name: label for label, name in enumerate(IMAGENETTE)}
     images, labels = [], []
     with tarfile.open(path) as archive:
         for member in sorted(archive.getmembers(), key=lambda member: member.name):
@@ -180,7 +167,7 @@ def train(
                 keys = jax.random.split(key, len(batch))
                 crops = jax.vmap(random_crop, (0, 0, None))(keys, batch.astype(jnp.float32), vit.config.image_size[0])
                 logits = jax.vmap(vit, (None, 0))(params, normalise(crops))
-                smooth = optax.smooth_labels(jax.nn.one_hot(targets, len(CLASSES)), 0.1)
+                smooth = optax.smooth_labels(jax.nn.one_hot(targets, len(IMAGENETTE)), 0.1)
                 return jnp.mean(optax.softmax_cross_entropy(logits, smooth))
 
             value, grads = jax.value_and_grad(loss)(params)
@@ -225,7 +212,7 @@ def package(params: Params, config: ViTConfig, photographs: np.ndarray, output: 
         What was written, as it is read back.
     """
     preprocessing = Preprocessing(config.image_size, mean=MEAN, std=STD, crop_fraction=1.0)
-    names, source = tuple(CLASSES.values()), "dave_jax.training.imagenette"
+    names, source = tuple(IMAGENETTE.values()), "dave_jax.training.imagenette"
     model = Model(params, ViT(config), DaveConfig(), preprocessing, names, "imagenette_vit", source)
     save(model, output, quantise=True)
     model = load(output)  # calibrated as it will be used, with its kernels rounded
@@ -253,7 +240,7 @@ def main() -> None:
     stages = [Stage(112, 3, 1e-4)]
     teacher = load(arguments.teacher)
     assert isinstance(teacher.forward, ViT)  # so far `load` gives nothing else
-    params, config = shrink.keep_first_blocks(teacher.params, teacher.forward.config, depth=6, num_classes=len(CLASSES))
+    params, config = shrink.keep_first_blocks(teacher.params, teacher.forward.config, depth=6, num_classes=len(IMAGENETTE))
     params, config = shrink.at_image_size(params, config, stages[0].image_size)
     chosen = np.random.default_rng(arguments.seed).permutation(len(data[0]))[:2000]
     images, labels = resized(data[0][chosen], config.image_size), data[1][chosen]

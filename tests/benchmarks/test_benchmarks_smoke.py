@@ -12,7 +12,7 @@ import pytest
 from PIL import Image
 
 import dave_jax as dave
-from dave_jax.models.preprocess import Preprocessing
+from dave_jax.evaluation.data import read
 
 sys.path.append(str(Path(__file__).resolve().parents[2] / "benchmarks"))
 import calibration_sweep
@@ -63,12 +63,10 @@ def test_the_sweep_needs_photographs_that_the_model_knows(collection, capsys):
         calibration_sweep.main([])
     assert "give photographs" in capsys.readouterr().err
     model = dave.load(collection / "model")
-    known = photographs.from_folder(collection, model.class_names)
+    known = read(collection, model, skip_unknown=True)
     assert len(known) == 60
-    with pytest.raises(ValueError, match=r"9 photographs are needed .* 0 of 36"):
-        photographs.choose(known, model, 9, confidence=1.1, seed=0)
-    with pytest.raises(ValueError, match="one of the model's classes"):
-        photographs.choose([], model, 9, confidence=0.5, seed=0)
+    with pytest.raises(ValueError, match=r"60 photographs are needed .* it does so with \d+ of 60"):
+        photographs.choose(known, model, 60, confidence=0.22, seed=0)
 
 
 def test_regret_is_paired_and_interpolated():
@@ -88,37 +86,6 @@ def test_standard_error_is_that_of_a_mean():
     values = np.random.default_rng(1).standard_normal(100)
     expected = values.std() / np.sqrt(len(values))
     assert calibration_sweep.standard_error(values, seed=0) == pytest.approx(expected, rel=0.1)  # 2000 resamples: 2 %
-
-
-def test_regions_move_with_the_photographs(tmp_path):
-    """A photograph that is white inside its box and black elsewhere is its own region, in any frame."""
-    picture = np.zeros((50, 80), np.uint8)
-    picture[5:30, 20:60] = 255
-    Image.fromarray(picture).save(tmp_path / "photo.png")
-    region = photographs._region(tmp_path, {"file": "photo.png", "boxes": [[20, 5, 60, 30], [30, 10, 40, 20]]})
-    assert np.array_equal(np.asarray(region), picture)
-    for mode in ("center", "squash"):
-        frame = Preprocessing(image_size=(24, 32), mean=(0.0,) * 3, std=(1.0,) * 3, crop_mode=mode)
-        assert np.array_equal(photographs.in_frame([region], frame)[0], frame(tmp_path / "photo.png")[0, ..., 0] > 0.5)
-
-
-@pytest.mark.parametrize("size", [(300, 400), (401, 257)])
-def test_masks_keep_their_frame(tmp_path, size):
-    mask = np.zeros((224, 224), np.uint8)
-    mask[30:90, 50:200] = 255
-    Image.fromarray(mask).save(tmp_path / "mask.png")
-    Image.new("RGB", size).save(tmp_path / "photo.png")
-    region = photographs._region(tmp_path, {"file": "photo.png", "boxes": None, "mask": "mask.png"})
-    assert np.array_equal(photographs.in_frame([region], Preprocessing())[0], mask > 0)
-
-
-def test_groups_are_of_distinct_classes():
-    targets = np.array([3, 3, 3, 1, 1, 2, 2, 0])
-    found = photographs.groups(targets, 3)
-    assert len(found) == 2
-    assert len({i for group in found for i in group}) == 6
-    assert all(len(set(targets[group])) == 3 for group in found)
-    assert photographs.groups(np.zeros(9, int), 2) == []
 
 
 def test_sample_cost(tmp_path, capsys):

@@ -10,11 +10,11 @@ import pytest
 from PIL import Image
 
 from convert_weights.table import flatten
+from dave_jax.evaluation.data import IMAGENETTE
 from dave_jax.models.hub import load
 from dave_jax.models.preprocess import Preprocessing
 from dave_jax.testing import tiny_model
 from dave_jax.training.imagenette import (
-    CLASSES,
     MEAN,
     STD,
     Stage,
@@ -31,8 +31,8 @@ from dave_jax.training.imagenette import (
 def colours(count, size=16):
     """uint8 images of one colour and some noise, and which of ten colours it is."""
     generator = np.random.default_rng(0)
-    labels = (np.arange(count) % len(CLASSES)).astype(np.int32)
-    pixels = generator.integers(40, 216, (len(CLASSES), 1, 1, 3))[labels] + generator.integers(-20, 21, (count, size, size, 3))
+    labels = (np.arange(count) % len(IMAGENETTE)).astype(np.int32)
+    pixels = generator.integers(40, 216, (len(IMAGENETTE), 1, 1, 3))[labels] + generator.integers(-20, 21, (count, size, size, 3))
     return pixels.astype(np.uint8), labels
 
 
@@ -59,7 +59,7 @@ def test_reads_an_archive(tmp_path):
         add(archive, "imagenette/train/README.txt", b"no image")
     images, labels = read_images(path)
     assert images.dtype == np.uint8 and labels.dtype == np.int32
-    assert [list(CLASSES.values())[label] for label in labels] == ["tench", "tench", "parachute"]
+    assert [list(IMAGENETTE.values())[label] for label in labels] == ["tench", "tench", "parachute"]
     np.testing.assert_array_equal(images, [written["a.jpg"], written["z.JPEG"], written["b.JPEG"]])
 
 
@@ -157,7 +157,7 @@ def test_packaged_model(tmp_path):
     model = tiny_model(num_classes=10)
     images, _ = colours(8, size=20)
     packaged = package(model.params, model.forward.config, images, tmp_path)
-    assert packaged.class_names == tuple(CLASSES.values())
+    assert packaged.class_names == tuple(IMAGENETTE.values())
     assert packaged.preprocessing == Preprocessing((16, 16), mean=MEAN, std=STD, crop_fraction=1.0)
     loaded = load(tmp_path)
     assert loaded.config == packaged.config and 0 < loaded.config.noise_alpha < 1

@@ -7,7 +7,8 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, PRNGKeyArray
 
-from dave_jax.attribution.baselines.scoring import Fill, as_image, check_counts, check_fill, chunk_for, sum_over
+from dave_jax.attribution.baselines.scoring import Fill, as_image, check_counts, check_fill, chunk_for
+from dave_jax.attribution.chunk import sum_over
 from dave_jax.attribution.method import Method, settings
 from dave_jax.effective.decomposition import Decomposition, resolve
 from dave_jax.models.model import Forward, Model

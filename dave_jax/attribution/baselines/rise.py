@@ -8,17 +8,8 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, PRNGKeyArray
 
-from dave_jax.attribution.baselines.scoring import (
-    Fill,
-    Score,
-    as_image,
-    check_counts,
-    check_fill,
-    check_score,
-    chunk_for,
-    scores,
-    sum_over,
-)
+from dave_jax.attribution.baselines.scoring import Fill, Score, as_image, check_counts, check_fill, check_score, chunk_for, scores
+from dave_jax.attribution.chunk import sum_over
 from dave_jax.attribution.method import Method, settings
 from dave_jax.config import Scalar
 from dave_jax.models.model import Forward, Model

@@ -1,6 +1,5 @@
-"""What methods that evaluate a model at many images share: colours to fill in, scores, and sums in memory that does not grow."""
+"""What methods that evaluate a model at many images share: colours to fill in, scores, and how many images at once."""
 
-from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, Literal
 
 import jax
@@ -93,28 +92,3 @@ def check_counts(method: Any, *names: str) -> None:
 
 def _is_count(value: Any) -> bool:
     return isinstance(value, int) and not isinstance(value, bool) and value >= 1
-
-
-def sum_over(function: Callable[[Any], Any], inputs: Any, chunk_size: int) -> Any:
-    """The sum of `function` over the leading axis of the inputs, both pytrees, with one chunk in memory at a time.
-
-    Example:
-        >>> sum_over(lambda x: x**2, jnp.arange(5), 2).item()
-        30
-    """
-    count = len(jax.tree.leaves(inputs)[0])
-    chunk = min(chunk_size, count)
-    whole = count - count % chunk
-
-    def summed(part):
-        return jax.tree.map(lambda values: values.sum(0), jax.vmap(function)(part))
-
-    def add(total, part):
-        return jax.tree.map(jnp.add, total, summed(part)), None
-
-    parts = jax.tree.map(lambda leaf: leaf[:whole].reshape(whole // chunk, chunk, *leaf.shape[1:]), inputs)
-    shapes = jax.eval_shape(summed, jax.tree.map(lambda leaf: leaf[0], parts))
-    total, _ = jax.lax.scan(add, jax.tree.map(lambda leaf: jnp.zeros(leaf.shape, leaf.dtype), shapes), parts)
-    if whole < count:
-        total, _ = add(total, jax.tree.map(lambda leaf: leaf[whole:], inputs))
-    return total

@@ -7,7 +7,8 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, PRNGKeyArray
 
-from dave_jax.attribution.baselines.scoring import check_counts, chunk_for, sum_over
+from dave_jax.attribution.baselines.scoring import check_counts, chunk_for
+from dave_jax.attribution.chunk import sum_over
 from dave_jax.attribution.method import Method, settings
 from dave_jax.config import Scalar
 from dave_jax.effective.decomposition import Decomposition, resolve
