@@ -11,7 +11,7 @@ from pathlib import Path
 
 import dave_jax as dave
 from dave_jax.attribution.methods import select
-from dave_jax.evaluation.data import read
+from dave_jax.evaluation.data import find, read
 from dave_jax.evaluation.metric import Metric
 from dave_jax.evaluation.metrics import select_metrics
 from dave_jax.evaluation.protocol import Protocol, protocols
@@ -30,6 +30,7 @@ def evaluate(arguments: Namespace) -> int:
     methods = select(arguments.methods or protocol.methods, protocol.num_samples if arguments.samples is None else arguments.samples)
     metrics = _metrics(arguments.metrics, protocol)
     settings = _settings(arguments, protocol)
+    find(arguments.data)  # before a model is downloaded for nothing
     model = dave.load(arguments.model, image_size=arguments.image_size)
     if arguments.noise_alpha is not None:
         model = dataclasses.replace(model, config=dataclasses.replace(model.config, noise_alpha=arguments.noise_alpha))

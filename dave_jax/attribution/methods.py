@@ -55,7 +55,7 @@ def available() -> dict[str, Method]:
 
 
 def _decomposed() -> dict[str, Method]:
-    plain = {name: InputTimesGradient(name) for name in presets if name != "gradient"}
+    plain: dict[str, Method] = {name: InputTimesGradient(name) for name in presets if name != "gradient"}
     return plain | {f"dave_{name}": Dave(decomposition=name) for name in presets if name != "effective"}
 
 

@@ -5,8 +5,7 @@
     DATA.csv           file,label,x0,y0,x1,y1,mask                 a row for each box
     DATA.tar           class folders in an archive
 
-Class folders with other names are translated by a file `classes.json` beside them: {folder: class name or number}. Those of Imagenette
-need none.
+Class folders with other names than the model's or Imagenette's are translated by `classes.json` beside them: {folder: name or number}.
 """
 
 import dataclasses
@@ -87,6 +86,17 @@ class Photograph:
         return _region((height, width), self.boxes, self.mask, preprocessing)
 
 
+def find(path: str | Path) -> Path:
+    """The path of a data set.
+
+    Raises:
+        FileNotFoundError: nothing is there.
+    """
+    if not Path(path).exists():
+        raise FileNotFoundError(f"There is no data {str(path)!r}. Give an image folder with class folders, a JSON or CSV file, or a .tar.")
+    return Path(path)
+
+
 def read(path: str | Path, model: Model, *, label_field: str = "label", skip_unknown: bool = False) -> list[Photograph]:
     """All photographs of a folder, table or archive, checked.
 
@@ -101,9 +111,7 @@ def read(path: str | Path, model: Model, *, label_field: str = "label", skip_unk
         ValueError: an unknown class, a box outside its photograph, a mask of another size, or no photograph; the message counts the
             problems and shows the first ones.
     """
-    path = Path(path)
-    if not path.exists():
-        raise FileNotFoundError(f"There is no data {str(path)!r}. Give an image folder with class folders, a JSON or CSV file, or a .tar.")
+    path = find(path)
     table = next((path / name for name in _TABLES if (path / name).is_file()), None) if path.is_dir() else path
     problems: list[str] = []
     labels = _Labels(model, skip_unknown, problems)

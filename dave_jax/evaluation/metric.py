@@ -35,8 +35,8 @@ class Case(NamedTuple):
         maps: signed, one for each target.
         regions: where each target is; None where that is not known.
         key: for the metric's own randomness; it depends on the run's seed and on the subject only, so that all methods meet the same noise.
-        explain: the method again, with the run's key: `explain(model, images, targets)` gives signed maps Float[b h w] for targets Int[b],
-            Float[b k h w] for Int[b k]. What has been computed is not computed again.
+        explain: the method again, with the same transforms and noise for every image: `explain(model, images, targets)` gives signed maps
+            Float[b h w] for targets Int[b], Float[b k h w] for Int[b k]. What has been computed is not computed again.
     """
 
     model: Model

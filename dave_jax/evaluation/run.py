@@ -139,17 +139,24 @@ def _explain(model: Model, seen: Model, method: Method, subject: Subject, key: j
     rows = round(len(subject.photographs) ** 0.5)
     image = mosaic(model.preprocess([photograph.photo() for photograph in subject.photographs]))
     targets = jnp.asarray([photograph.target for photograph in subject.photographs])
+    number = np.uint32(zlib.crc32(subject.name.encode()))
+
+    def attribute(other: Model, images: Any, ids: Any) -> jax.Array:
+        # One number for all: a moved or noisy copy of the image is explained with the same transforms and noise, and maps differ because
+        # images do.
+        return method(other, images, ids, key=key, image_ids=np.full(len(images), number), raw=True)
+
     start = time.perf_counter()
-    maps = jax.block_until_ready(method(seen, image[None], targets[None], key=key, raw=True))[0]
+    maps = jax.block_until_ready(attribute(seen, image[None], targets[None]))[0]
     seconds = time.perf_counter() - start
 
     def explain(other: Model, images: Any, ids: Any) -> jax.Array:
         own = other is model and rows == 1 and np.shape(ids) == (1,) and jnp.array_equal(images, image[None])
         if own and int(ids[0]) == int(targets[0]):
             return maps
-        return method(other, images, ids, key=key, raw=True)
+        return attribute(other, images, ids)
 
-    own_key = jax.random.fold_in(key, np.uint32(zlib.crc32(subject.name.encode())))
+    own_key = jax.random.fold_in(key, number)
     return Case(model, method, image, targets, maps, _regions(model, subject, rows), own_key, explain), round(seconds, 6)
 
 

@@ -109,23 +109,6 @@ def test_another_module_of_the_same_kind_compiles_nothing(images):
     assert float(jnp.abs(maps - others).max()) > 1e-3
 
 
-class Deaf(nnx.Module):
-    def __call__(self, image):
-        return image
-
-
-class DeafLinen(linen.Module):
-    def __call__(self, image, train=False):
-        return image
-
-
-def test_a_module_must_take_a_decomposition():
-    with pytest.raises(TypeError, match=r"keyword `decomposition`.*Deaf\.__call__ takes \['self', 'image'\]"):
-        dave.from_nnx(Deaf())
-    with pytest.raises(TypeError, match=r"DeafLinen\.__call__ takes \['self', 'image', 'train'\]"):
-        dave.from_linen(DeafLinen(), {})
-
-
 # The vision transformer as an nnx module.
 
 
