@@ -7,7 +7,7 @@
     image --T--> T x --noise--> x_t                                    sampling/     WHERE WE LOOK
       --layers as frozen linear operators--> logits                    effective/    WHAT IS LINEAR
       --one vjp--> T^T W_eff(x_t)^T target, averaged, times the image  attribution/  WHAT WE SAY
-      --localisation, deletion--> scores                               evaluation/   HOW GOOD
+      --localisation, perturbation, stability--> scores                evaluation/   HOW GOOD
     photographs --optax--> the embedded model                          training/     WHAT load() GIVES
 
 The method is DAVE (arXiv 2602.06613). Each stage imports only from those before it.

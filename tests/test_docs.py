@@ -41,6 +41,7 @@ IN_CI = {
     "ruff format --check": 'ruff" format --check',
     "pyright": 'pyright" --pythonpath',
     "python -m pytest -n 2": 'as_in_readme "${readme[1]}"',
+    "python -m pytest -n 2 -m slow": "-m pytest -n 2 -m slow",
     "python -m pytest tests/parity -m parity -n 2": "-m pytest tests/parity -m parity -n 2",
 }
 """Commands that cannot run inside a test, and what runs them in .ci/run."""

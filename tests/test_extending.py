@@ -14,6 +14,8 @@ from dave_jax.cli import main
 from dave_jax.effective.decomposition import presets
 from dave_jax.evaluation.metrics import metrics
 
+pytestmark = pytest.mark.slow
+
 ROOT = Path(__file__).resolve().parents[1]
 PAGE = (ROOT / "docs" / "extending.md").read_text(encoding="utf-8")
 

@@ -67,14 +67,14 @@ class Randomisation(Metric):
     needs, headline, higher_is_better = "photograph", "mean", False
 
     def score(self, case: Case) -> Scores:
-        """Rank correlations of absolute values: `head`, `half`, `everything`, and their `mean`."""
+        """Rank correlations of absolute values: `head`, `half`, `everything`, and their `mean`; `signed`, the mean with the signs."""
         forward = case.model.forward
         depth = forward.config.depth if isinstance(forward, ViT) else 0  # the function refuses another model
         stages = {"head": 1, "half": 1 + depth // 2, "everything": depth + 2}
         found = randomisation.randomisation(
             case.explain, case.model, case.image[None], case.targets, key=case.key, stages=tuple(stages.values())
         )
-        return {"mean": found.absolute.mean(), **dict(zip(stages, found.absolute[:, 0], strict=True))}
+        return {"mean": found.absolute.mean(), "signed": found.signed.mean(), **dict(zip(stages, found.absolute[:, 0], strict=True))}
 
 
 @dataclasses.dataclass(frozen=True)

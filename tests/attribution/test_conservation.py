@@ -12,6 +12,8 @@ from dave_jax.models.model import Model
 from dave_jax.models.preprocess import Preprocessing
 from dave_jax.testing import tiny_model
 
+pytestmark = pytest.mark.slow
+
 FROZEN = ("effective", "cp_lrp_identity", "libragrad")
 ARCHITECTURES = [
     {},

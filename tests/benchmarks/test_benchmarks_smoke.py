@@ -12,10 +12,13 @@ import pytest
 from PIL import Image
 
 import dave_jax as dave
+from dave_jax.attribution.methods import methods as every
 from dave_jax.evaluation.data import read
+from dave_jax.evaluation.settings import Settings
 
 sys.path.append(str(Path(__file__).resolve().parents[2] / "benchmarks"))
 import calibration_sweep
+import comparison
 import photographs
 import sample_cost
 
@@ -127,3 +130,17 @@ def test_products_are_those_of_the_layers():
     once, twice = (sample_cost.products(config, 3, depth) for depth in (1, 2))
     tokens, width, hidden = 17, config.width, config.mlp_width
     assert twice - once == 3 * 2 * (tokens * (6 * width**2 + 4 * width * hidden) + 3 * tokens**2 * width)
+
+
+def test_comparison(collection, tmp_path):
+    methods = {name: every[name] for name in ("effective", "centre")}
+    settings = Settings(max_images=2, min_confidence=0.0)
+    one = comparison.Run("tiny", "Tiny model", "model", "labels.json", methods, ("energypg", "pointing"), settings)
+    text = comparison.execute(one, collection, tmp_path)
+    assert "2 photographs and 0 mosaics" in text and "| centre |" in text
+    assert comparison.execute(one, collection, tmp_path) == text  # a finished run is read, not done again
+
+
+def test_comparison_names_what_is_there():
+    for one in comparison.runs():
+        assert one.methods and set(one.metrics) <= set(comparison.METRICS), one.name

@@ -9,6 +9,8 @@ from dave_jax.effective.decomposition import Decomposition, presets
 from dave_jax.effective.gamma import GammaLinear
 from dave_jax.testing import count_compilations, tiny_model
 
+pytestmark = pytest.mark.slow
+
 OPTIONS = {
     "plain": {},
     "swiglu, rms norm, registers, pooling": {"pooling": "map", "num_registers": 1, "norm": "rms_norm", "gated_mlp": True},

@@ -55,8 +55,8 @@ class Nnx(nnx.Module):
         draw = lambda shape: nnx.Param(0.5 * jax.random.normal(rngs.params(), shape))
         self.parts = nnx.Dict({name: nnx.Dict({kind: draw(shape) for kind, shape in kinds.items()}) for name, kinds in SHAPES.items()})
 
-    def __call__(self, image, **options):
-        return network(nnx.to_pure_dict(nnx.state(self.parts)), image, options["decomposition"])
+    def __call__(self, image, *, decomposition):
+        return network(nnx.to_pure_dict(nnx.state(self.parts)), image, decomposition)
 
 
 def linen_model():

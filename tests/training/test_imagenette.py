@@ -27,6 +27,8 @@ from dave_jax.training.imagenette import (
     train,
 )
 
+pytestmark = pytest.mark.slow
+
 
 def colours(count, size=16):
     """uint8 images of one colour and some noise, and which of ten colours it is."""

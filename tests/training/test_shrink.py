@@ -12,6 +12,8 @@ from dave_jax.models.vit import ViT
 from dave_jax.testing import tiny_model
 from dave_jax.training.shrink import at_image_size, fit_head, keep_first_blocks, narrow_mlp, narrow_mlps
 
+pytestmark = pytest.mark.slow
+
 
 def logits(params, config, images):
     return jax.jit(jax.vmap(ViT(config), (None, 0)))(params, images)

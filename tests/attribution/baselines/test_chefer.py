@@ -10,6 +10,8 @@ from dave_jax.attribution.baselines.chefer import GenericAttention, TransformerA
 from dave_jax.attribution.baselines.relevance import relevances
 from dave_jax.attribution.baselines.walk import block_probe, differentiated, head_probe, pull
 
+pytestmark = pytest.mark.slow
+
 ARCHITECTURES = [
     {"layer_scale": True},
     {"pooling": "avg", "final_norm": "pooled", "class_token": False, "num_registers": 2},

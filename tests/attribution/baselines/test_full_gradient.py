@@ -11,6 +11,8 @@ import dave_jax as dave
 from dave_jax.attribution.baselines.full_gradient import FullGradPlus
 from dave_jax.attribution.baselines.gradient import InputTimesGradient
 
+pytestmark = pytest.mark.slow
+
 
 def spread(tree, count):
     """Every bias of a block as one row a token."""

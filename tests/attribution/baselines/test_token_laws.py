@@ -14,6 +14,8 @@ from dave_jax.attribution.baselines.legrad import LeGrad
 from dave_jax.attribution.baselines.rollout import GradientRollout, Rollout
 from dave_jax.testing import count_compilations
 
+pytestmark = pytest.mark.slow
+
 METHODS = [
     Rollout(),
     GradientRollout(),
