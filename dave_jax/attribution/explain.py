@@ -168,16 +168,20 @@ def contribution(
     noise: Image,
     t: Scalar,
 ) -> Float[Array, "k h w 3"]:
-    """The effective transformation of one neighbour for several cotangents: one forward pass, one backward pass for each."""
+    """The effective transformation of one neighbour for several cotangents: one forward pass, one backward pass for each.
+
+    One after the other: several at once by `vmap` came out wrong for all but the first of them on a CPU, where softmax was differentiated
+    (seen on the embedded model, also without the compiler's optimisations).
+    """
 
     def neighbour(image: Image) -> Image:
         return add_noise(image if transform is None else apply_transform(transform, image), noise, t)
 
     if kind == "adjoint" or transform is None:
         _, pull = jax.vjp(lambda image: forward(params, neighbour(image), rules), image)
-        return jax.vmap(lambda cotangent: pull(cotangent)[0])(cotangents)
+        return jax.lax.map(lambda cotangent: pull(cotangent)[0], cotangents)
     _, pull = jax.vjp(lambda moved: forward(params, moved, rules), neighbour(image))
-    return jax.vmap(lambda cotangent: pull_back(transform, (1.0 - t) * pull(cotangent)[0], "inverse"))(cotangents)
+    return jax.lax.map(lambda cotangent: pull_back(transform, (1.0 - t) * pull(cotangent)[0], "inverse"), cotangents)
 
 
 _transformation = jax.jit(contribution, static_argnums=(0, 1, 2))

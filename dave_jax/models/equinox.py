@@ -2,6 +2,7 @@
 
 import dataclasses
 from collections.abc import Callable
+from importlib import import_module
 from typing import Any
 
 import jax
@@ -12,7 +13,7 @@ from dave_jax.models.model import Model
 from dave_jax.models.traced import Traced
 
 try:
-    import equinox
+    equinox: Any = import_module("equinox")  # a name of its own type would fail type checks where it is not installed
 except ImportError as error:
     raise ImportError("from_equinox needs Equinox, which is not installed: pip install equinox") from error
 

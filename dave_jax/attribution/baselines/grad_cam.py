@@ -50,7 +50,7 @@ class GradCam(TokenMethod):
             return vit.head(params, after, gradient)[0]
 
         _, back = jax.vjp(logits, features)
-        (derivative,) = jax.vmap(back)(cotangents)
+        (derivative,) = jax.lax.map(back, cotangents)
         first = vit.config.num_prefix
         return jnp.mean(derivative[:, first:], axis=1) @ features[first:].T
 

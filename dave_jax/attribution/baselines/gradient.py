@@ -33,4 +33,4 @@ class InputTimesGradient(Method):
     ) -> Float[Array, "k h w"]:
         """Signed maps of one image."""
         _, pull = jax.vjp(lambda image: forward(params, image, resolve(self.decomposition)), image)
-        return jax.vmap(lambda cotangent: (image * pull(cotangent)[0]).sum(-1))(cotangents)
+        return jax.lax.map(lambda cotangent: (image * pull(cotangent)[0]).sum(-1), cotangents)

@@ -60,9 +60,9 @@ class IntegratedGradients(Method):
         nodes, weights = np.polynomial.legendre.leggauss(self.num_steps)  # on [-1, 1]
         places, weights = (jnp.asarray(values / 2, image.dtype) for values in (nodes + 1, weights))
 
-        def step(node) -> Float[Array, "k h w"]:
+        def step(node) -> Float[Array, "k h w 3"]:
             place, weight = node
             _, pull = jax.vjp(lambda image: forward(params, image, rules), baseline + place * (image - baseline))
-            return jax.vmap(lambda cotangent: weight * ((image - baseline) * pull(cotangent)[0]).sum(-1))(cotangents)
+            return jax.lax.map(lambda cotangent: weight * pull(cotangent)[0], cotangents)
 
-        return sum_over(step, (places, weights), self.chunk_size)
+        return ((image - baseline)[None] * sum_over(step, (places, weights), self.chunk_size)).sum(-1)

@@ -75,7 +75,7 @@ class SmoothGrad(Method):
             _, noise_key = jax.random.split(jax.random.fold_in(key, i))  # as in `explain`
             noise = jax.random.normal(noise_key, image.shape, image.dtype)
             _, pull = jax.vjp(lambda image: forward(params, image, rules), image + sigma * noise)
-            gradients = jax.vmap(lambda cotangent: pull(cotangent)[0])(cotangents)
+            gradients = jax.lax.map(lambda cotangent: pull(cotangent)[0], cotangents)
             return gradients**2 if self.kind == "square" else gradients
 
         mean = sum_over(sample, jnp.arange(self.num_samples), self.chunk_size) / self.num_samples

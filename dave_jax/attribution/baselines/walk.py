@@ -85,7 +85,7 @@ def head_probe(config: ViTConfig, tokens: Float[Array, "tokens width"]) -> Float
 def pull(part: Part, params: Any, tokens: Float[Array, "tokens width"], probe: Array | None, cotangents: Float[Array, "k ..."]) -> Pulled:
     """Pull cotangents on a part's output back to its tokens and its attention matrix: one forward pass for all targets."""
     _, back, attention = jax.vjp(lambda tokens, probe: part(params, tokens, probe), tokens, probe, has_aux=True)
-    below, derivative = jax.vmap(back)(cotangents)
+    below, derivative = jax.lax.map(back, cotangents)
     return Pulled(below, attention, derivative)
 
 
