@@ -107,7 +107,6 @@ def test_imports_have_no_cycle():
 @pytest.mark.parametrize(
     ("package", "place"),
     [
-        ("equinox", "dave_jax.models.equinox"),
         ("flax", "dave_jax.models.flax"),
         ("optax", "dave_jax.training"),
         ("huggingface_hub", "dave_jax.models.files"),

@@ -22,6 +22,8 @@ import comparison
 import photographs
 import sample_cost
 
+pytestmark = pytest.mark.slow
+
 CLASSES = ("ant", "bee", "cat", "dog", "elk")
 
 

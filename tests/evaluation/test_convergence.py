@@ -7,6 +7,8 @@ from dave_jax.attribution.dave import Dave
 from dave_jax.evaluation.convergence import convergence
 from dave_jax.testing import tiny_model
 
+pytestmark = pytest.mark.slow
+
 IMAGES = jnp.asarray(np.random.default_rng(0).normal(size=(2, 16, 16, 3)), jnp.float32)
 
 

@@ -9,6 +9,8 @@ from dave_jax.models.model import Model
 from dave_jax.models.preprocess import Preprocessing
 from dave_jax.testing import count_compilations, tiny_model
 
+pytestmark = pytest.mark.slow
+
 MODEL = tiny_model(pooling="map", final_norm="pooled", num_registers=1)
 HEAD = {"head", "pool", "final_norm"}
 

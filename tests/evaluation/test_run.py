@@ -4,6 +4,7 @@ import dataclasses
 import json
 import random
 import shutil
+from zlib import crc32
 
 import jax
 import jax.numpy as jnp
@@ -77,14 +78,15 @@ def test_scores_are_those_of_the_functions(finished, labelled):
     key = jax.random.key(SETTINGS.seed)
     for name, method in METHODS.items():
         first = by_name[stored["photographs"][0]["name"]]
-        maps = method(model, model.preprocess(first.photo()), [first.target], key=key, raw=True)
+        maps = method(
+            model, model.preprocess(first.photo()), [first.target], key=key, image_ids=np.uint32([crc32(first.name.encode())]), raw=True
+        )
         share = energy_in_region(maps, jnp.asarray(first.region(model.preprocessing))[None])
         np.testing.assert_allclose(scores[name, first.name]["energypg"]["share"], share[0], rtol=1e-6)  # seven digits are stored
         cells = [by_name[cell] for cell in stored["mosaics"][1]]
         picture = mosaic(model.preprocess([cell.photo() for cell in cells]))
-        maps = np.asarray(
-            method(at_image_size(model, (32, 32)), picture[None], [[cell.target for cell in cells]], key=key, raw=True), np.float64
-        )[0].clip(0)
+        large, targets, ids = at_image_size(model, (32, 32)), [[cell.target for cell in cells]], np.uint32([crc32(b"mosaic 1")])
+        maps = np.asarray(method(large, picture[None], targets, key=key, image_ids=ids, raw=True), np.float64)[0].clip(0)
         quarters = [
             (slice(0, 16), slice(0, 16)),
             (slice(0, 16), slice(16, 32)),

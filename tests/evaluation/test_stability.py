@@ -5,6 +5,8 @@ import pytest
 
 from dave_jax.evaluation.stability import PAPER_MOTIONS, Motion, equivariance, move, noise_stability, stays_inside
 
+pytestmark = pytest.mark.slow
+
 DRAWN = np.random.default_rng(0)
 IMAGES = jnp.asarray(DRAWN.normal(size=(2, 16, 16, 3)), jnp.float32)
 IDENTITY, SHIFT = Motion(0.0, 0.0, 0.0), Motion(0.0, 3 / 16, -2 / 16)

@@ -20,6 +20,8 @@ from dave_jax.effective.rules import Share, exponentials
 from dave_jax.effective.tempered import TemperedSoftmax
 from dave_jax.testing import tiny_model
 
+pytestmark = pytest.mark.slow
+
 MODELS = {  # of one number of tokens: uncompiled operations are shared
     "plain": {"query_key_norm": True, "attention_norm": True, "layer_scale": True, "num_registers": 2, "pooling": "map"},
     "gated": {"gated_mlp": True, "activation": "silu", "norm": "rms_norm", "pooling": "avg", "num_registers": 2, "mlp_width": 32},

@@ -13,6 +13,8 @@ import dave_jax as dave
 from dave_jax.models.traced import Traced
 from dave_jax.testing import count_compilations
 
+pytestmark = pytest.mark.slow
+
 PREPROCESSING = dave.Preprocessing(image_size=(8, 8))
 CONFIG = dave.DaveConfig(num_samples=3, noise_alpha=0.4)
 

@@ -4,6 +4,8 @@ from vit_twin import CASES, relation, twin
 
 from dave_jax.attribution.baselines.grad_cam import AttentionGradCam, GradCam
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.mark.parametrize("case", CASES)
 @pytest.mark.parametrize("block", [-1, 0])

@@ -6,6 +6,8 @@ from vit_twin import CASES, relation, twin
 
 from dave_jax.attribution.baselines.legrad import LeGrad
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.mark.parametrize("case", CASES)
 @pytest.mark.parametrize(("pooling", "first_block"), [("average", 0), ("model", -1)])

@@ -5,6 +5,8 @@ from vit_twin import CASES, patches_of_product, relation, twin
 
 from dave_jax.attribution.baselines.rollout import GradientRollout, Rollout, discard_lowest
 
+pytestmark = pytest.mark.slow
+
 FUSE = {"mean": np.mean, "max": np.max, "min": np.min}
 
 
