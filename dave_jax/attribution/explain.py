@@ -170,8 +170,8 @@ def contribution(
 ) -> Float[Array, "k h w 3"]:
     """The effective transformation of one neighbour for several cotangents: one forward pass, one backward pass for each.
 
-    One after the other: several at once by `vmap` came out wrong for all but the first of them on a CPU, where softmax was differentiated
-    (seen on the embedded model, also without the compiler's optimisations).
+    One after the other and not by `vmap`, here and in every method: XLA on the CPU (jaxlib 0.10, not 0.12) gets `g - sum(p g)` wrong where
+    p is broadcast along a leading axis and the arrays are large, which is softmax's derivative for several cotangents g.
     """
 
     def neighbour(image: Image) -> Image:

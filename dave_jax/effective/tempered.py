@@ -57,7 +57,9 @@ def _backward(temperature, kept, cotangents):
     # The matrix is weights / total. With g its cotangent, that of the weights is g / total; that of the total follows from it.
     matrix = cotangents[0] * total
     flat = jax.nn.softmax(scores / temperature, axis=-1)
-    return (flat * (matrix - jnp.sum(flat * matrix, axis=-1, keepdims=True)),)
+    # A product, as XLA on the CPU (jaxlib 0.10) gets `g - sum(p g)` wrong under a `vmap` over cotangents; see `attribution.explain`.
+    mean = jnp.einsum("...k,...k->...", flat, matrix, precision="highest")[..., None]
+    return (flat * (matrix - mean),)
 
 
 _softmax.defvjp(_forward, _backward)
