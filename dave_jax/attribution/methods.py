@@ -2,7 +2,8 @@
 
 import dataclasses
 import difflib
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from typing import TypeVar
 
 from dave_jax.attribution.baselines.chefer import GenericAttention, TransformerAttribution
 from dave_jax.attribution.baselines.floors import CentreMap, EdgeMap, RandomMap
@@ -18,6 +19,8 @@ from dave_jax.attribution.baselines.smoothgrad import SmoothGrad
 from dave_jax.attribution.dave import Dave
 from dave_jax.attribution.method import Method
 from dave_jax.effective.decomposition import presets
+
+T = TypeVar("T")
 
 methods: dict[str, Method] = {
     "dave": Dave(),
@@ -73,19 +76,36 @@ def select(names: Sequence[str], num_samples: int | None = None) -> dict[str, Me
         >>> select(["dave", "attn_lrp"], num_samples=8)["dave"].num_samples
         8
     """
-    known = available()
+    chosen = by_name("method", names, available())
+    if num_samples is not None and num_samples < 1:
+        raise ValueError(f"num_samples must be at least 1; got {num_samples}.")
+    return chosen if num_samples is None else {name: with_samples(method, num_samples) for name, method in chosen.items()}
+
+
+def by_name(kind: str, names: Sequence[str], known: Mapping[str, T]) -> dict[str, T]:
+    """What is called so, in that order; `all` stands for everything known.
+
+    Args:
+        kind: what they are, for the message: "method".
+        names: each once.
+        known: by name.
+
+    Raises:
+        ValueError: an unknown name, or one twice.
+
+    Example:
+        >>> by_name("number", ["two"], {"one": 1, "two": 2})
+        {'two': 2}
+    """
     names = list(known) if list(names) == ["all"] else list(names)
     for name in names:
         if name not in known:
             near = difflib.get_close_matches(name, known, n=3)
-            hint = f"Near names: {', '.join(near)}." if near else f"There are {', '.join(known)}; or all."
-            raise ValueError(f"No method is called {name!r}. {hint}")
+            hint = f"Near names: {', '.join(near)}." if near else f"There are {', '.join(known)}."
+            raise ValueError(f"No {kind} is called {name!r}. {hint}")
     if len(set(names)) < len(names):
-        raise ValueError(f"Each method is named once; got {', '.join(names)}.")
-    if num_samples is not None and num_samples < 1:
-        raise ValueError(f"num_samples must be at least 1; got {num_samples}.")
-    chosen = {name: known[name] for name in names}
-    return chosen if num_samples is None else {name: with_samples(method, num_samples) for name, method in chosen.items()}
+        raise ValueError(f"Each {kind} is named once; got {', '.join(names)}.")
+    return {name: known[name] for name in names}
 
 
 def with_samples(method: Method, num_samples: int) -> Method:

@@ -1,8 +1,8 @@
 """`metrics`: every metric by name. Each wraps a function of this package, which says what is computed and where it comes from."""
 
-import difflib
 from collections.abc import Sequence
 
+from dave_jax.attribution.methods import by_name
 from dave_jax.evaluation.map_metrics import (
     DeletionOfMost,
     EnergyPG,
@@ -43,12 +43,4 @@ def select_metrics(names: Sequence[str]) -> dict[str, Metric]:
     Raises:
         ValueError: an unknown name, or one twice.
     """
-    names = list(metrics) if list(names) == ["all"] else list(names)
-    for name in names:
-        if name not in metrics:
-            near = difflib.get_close_matches(name, metrics, n=3)
-            hint = f"Near names: {', '.join(near)}." if near else f"There are {', '.join(metrics)}; or all."
-            raise ValueError(f"No metric is called {name!r}. {hint}")
-    if len(set(names)) < len(names):
-        raise ValueError(f"Each metric is named once; got {', '.join(names)}.")
-    return {name: metrics[name] for name in names}
+    return by_name("metric", names, metrics)
