@@ -15,7 +15,9 @@ HEIGHT = 48
 
 @pytest.fixture(scope="module")
 def script():
-    return runpy.run_path(str(ROOT / "docs" / "make_pictures.py"))
+    with pytest.MonkeyPatch.context() as patch:
+        patch.syspath_prepend(ROOT / "docs")  # as `python docs/make_pictures.py` does
+        return runpy.run_path(str(ROOT / "docs" / "make_pictures.py"))
 
 
 def test_every_shipped_picture_has_a_renderer_and_an_origin(script):

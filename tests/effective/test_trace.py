@@ -5,8 +5,13 @@ import inspect
 import jax
 import jax.numpy as jnp
 import pytest
-import trace_functions as functions
 from jax.lax import stop_gradient
+from trace_activations import ACTIVATIONS, bilinear, swiglu
+from trace_arrays import bias, draw, tokens, weights
+from trace_attention import attention
+from trace_control_flow import scanned
+from trace_functions import NETWORKS
+from trace_normalisations import layer_norm
 
 import dave_jax as dave
 from dave_jax.effective.trace import rules
@@ -15,16 +20,16 @@ from dave_jax.effective.trace.report import frozen
 
 def network(function):
     """Into a layer, the function, and out to three logits."""
-    return lambda x: function(x @ functions.weights(20) + functions.bias()).mean(0) @ functions.draw(21, 8, 3)
+    return lambda x: function(x @ weights(20) + bias()).mean(0) @ draw(21, 8, 3)
 
 
-CASES = functions.ACTIVATIONS | {function.__name__: function for function in functions.NETWORKS}
+CASES = ACTIVATIONS | {function.__name__: function for function in NETWORKS}
 
 
 @pytest.mark.parametrize("name", CASES)
 def test_values_and_completeness(name, x64):
     """To rounding, nothing leaks, and the image accounts for something."""
-    function, x = network(CASES[name]), functions.tokens()
+    function, x = network(CASES[name]), tokens()
     report = dave.inspect(function, x)
     logits = function(x)
     scale = float(jnp.abs(logits).max())
@@ -39,32 +44,32 @@ def by_hand_softplus(x):
 
 
 def by_hand_attention(x):
-    q, k, v = x @ functions.weights(2), x @ functions.weights(3) + functions.bias(), x @ functions.weights(4)
+    q, k, v = x @ weights(2), x @ weights(3) + bias(), x @ weights(4)
     return stop_gradient(jax.nn.softmax(q @ k.T / 8**0.5)) @ v
 
 
 def by_hand_layer_norm(x):
     centred = x - x.mean(-1, keepdims=True)
-    return centred * stop_gradient(jax.lax.rsqrt(x.var(-1, keepdims=True) + 1e-5)) * functions.draw(4, 1, 8)
+    return centred * stop_gradient(jax.lax.rsqrt(x.var(-1, keepdims=True) + 1e-5)) * draw(4, 1, 8)
 
 
 def by_hand_swiglu(x):
-    return stop_gradient(jax.nn.silu(x @ functions.weights(2))) * (x @ functions.weights(3))
+    return stop_gradient(jax.nn.silu(x @ weights(2))) * (x @ weights(3))
 
 
 def by_hand_linear_attention(x):
-    q, k = (stop_gradient(jax.nn.elu(x @ functions.weights(i)) + 1) for i in (2, 3))
-    return (q @ (k.T @ (x @ functions.weights(4)))) / (q @ k.sum(0)[:, None])
+    q, k = (stop_gradient(jax.nn.elu(x @ weights(i)) + 1) for i in (2, 3))
+    return (q @ (k.T @ (x @ weights(4)))) / (q @ k.sum(0)[:, None])
 
 
 def by_hand_b_cos(x):
-    kernel = functions.weights(2) / jnp.linalg.norm(functions.weights(2), axis=0, keepdims=True)
+    kernel = weights(2) / jnp.linalg.norm(weights(2), axis=0, keepdims=True)
     y = x @ kernel
     return y * stop_gradient(jnp.abs(y) / (jnp.linalg.norm(x, axis=-1, keepdims=True) + 1e-6))
 
 
 def by_hand_bilinear(x):
-    a, b = x @ functions.weights(2), x @ functions.weights(3)
+    a, b = x @ weights(2), x @ weights(3)
     return 0.5 * (stop_gradient(a) * b + a * stop_gradient(b))
 
 
@@ -93,7 +98,7 @@ BY_HAND = {
 
 @pytest.mark.parametrize("name", BY_HAND)
 def test_the_gradient_is_that_of_the_function_frozen_by_hand(name, x64):
-    x = functions.tokens()
+    x = tokens()
     found = jax.grad(lambda x: dave.decompose(network(CASES[name]))(x)[1])(x)
     expected = jax.grad(lambda x: network(BY_HAND[name])(x)[1])(x)
     tolerance = (1e-9 if "by hand" in name else 1e-12) * float(jnp.abs(expected).max())  # quotients lose digits near zero
@@ -123,10 +128,10 @@ def test_a_square_root_has_no_infinite_multiplier():
 
 def test_it_is_a_function_like_any_other(x64):
     """Under jit, vmap outside, scan, and with traced parameters."""
-    x = jnp.stack([functions.tokens(), 2 * functions.tokens()])
+    x = jnp.stack([tokens(), 2 * tokens()])
 
     def logit(scale, x):
-        return network(functions.attention)(jax.nn.gelu(scale * x))[0]
+        return network(attention)(jax.nn.gelu(scale * x))[0]
 
     slope = jax.grad(dave.decompose(logit, argnum=1), argnums=1)
     one_by_one = jnp.stack([slope(3.0, image) for image in x])
@@ -140,10 +145,10 @@ def test_it_is_a_function_like_any_other(x64):
 
 def test_operators_are_constants_for_the_parameters_too(x64):
     """The derivative by a bias is its part of the logit: queries and keys have none."""
-    x, zero = functions.tokens(), jnp.zeros(8)
+    x, zero = tokens(), jnp.zeros(8)
 
     def logit(biases, x):
-        q, k, v = (x @ functions.weights(i) + biases[i][None] for i in range(3))
+        q, k, v = (x @ weights(i) + biases[i][None] for i in range(3))
         return (jax.nn.softmax(q @ k.T) @ v).sum()
 
     slopes = jax.grad(dave.decompose(logit, argnum=1))([zero, zero, zero], x)
@@ -151,7 +156,7 @@ def test_operators_are_constants_for_the_parameters_too(x64):
 
 
 def test_the_affine_function_of_an_image(x64):
-    x, function = functions.tokens(), network(functions.scanned)
+    x, function = tokens(), network(scanned)
     affine, report = frozen(function, x), dave.inspect(function, x)
     assert jnp.allclose(affine(x), function(x), rtol=1e-13)
     assert jnp.allclose(affine(jnp.zeros_like(x)), report.bias + report.leak, rtol=1e-10)
@@ -159,14 +164,14 @@ def test_the_affine_function_of_an_image(x64):
 
 
 def test_images_may_be_trees_and_logits_too(x64):
-    pair = {"left": functions.tokens(), "right": functions.tokens()[::-1]}
+    pair = {"left": tokens(), "right": tokens()[::-1]}
 
     def compare(pair):
-        left, right = (network(functions.swiglu)(pair[side]) for side in ("left", "right"))
+        left, right = (network(swiglu)(pair[side]) for side in ("left", "right"))
         return {"both": left + right, "one": left}
 
     logits, along = jax.jvp(dave.decompose(compare), (pair,), (pair,))
-    parts = [dave.inspect(network(functions.swiglu), pair[side]).image for side in ("left", "right")]
+    parts = [dave.inspect(network(swiglu), pair[side]).image for side in ("left", "right")]
     assert jnp.allclose(along["both"], parts[0] + parts[1], rtol=1e-12) and jnp.allclose(along["one"], parts[0], rtol=1e-12)
     assert jnp.array_equal(logits["one"], compare(pair)["one"])
 
@@ -176,12 +181,12 @@ def test_images_may_be_trees_and_logits_too(x64):
 
 @pytest.mark.parametrize(("gate", "shares"), [("half", (0.5, 0.5)), ("left", (0.0, 1.0)), ("right", (1.0, 0.0)), ("gate", (0.5, 0.5))])
 def test_a_policy_resolves_bilinear_forms(gate, shares, x64):
-    x = functions.tokens()
-    a, b = x @ functions.weights(2), x @ functions.weights(3)
-    expected = shares[0] * b @ functions.weights(2).T + shares[1] * a @ functions.weights(3).T
-    found = jax.grad(lambda x: dave.decompose(functions.bilinear, gate=gate)(x).sum())(x)
+    x = tokens()
+    a, b = x @ weights(2), x @ weights(3)
+    expected = shares[0] * b @ weights(2).T + shares[1] * a @ weights(3).T
+    found = jax.grad(lambda x: dave.decompose(bilinear, gate=gate)(x).sum())(x)
     assert jnp.allclose(found, expected, rtol=1e-12)
-    report = dave.inspect(functions.bilinear, x, gate=gate)
+    report = dave.inspect(bilinear, x, gate=gate)
     assert report.residual < 1e-12
     (note,) = [finding.note for finding in report.findings if finding.kind == "ambiguous"]
     assert note == {"left": "left is the operator (left)", "right": "right is the operator (right)"}.get(gate, "each side, half (half)")
@@ -190,16 +195,16 @@ def test_a_policy_resolves_bilinear_forms(gate, shares, x64):
 @pytest.mark.parametrize("swap", [False, True])
 def test_the_side_that_went_through_a_nonlinearity_is_the_operator(swap, x64):
     def gated(x):
-        a, b = jax.nn.relu(x @ functions.weights(2)), x @ functions.weights(3)
+        a, b = jax.nn.relu(x @ weights(2)), x @ weights(3)
         return b * a if swap else a * b
 
-    x = functions.tokens()
-    expected = jax.nn.relu(x @ functions.weights(2)) @ functions.weights(3).T
+    x = tokens()
+    expected = jax.nn.relu(x @ weights(2)) @ weights(3).T
     assert jnp.allclose(jax.grad(lambda x: dave.decompose(gated)(x).sum())(x), expected, rtol=1e-12)
 
 
 def test_queries_times_keys_are_not_ambiguous():
-    assert {finding.kind for finding in dave.inspect(functions.attention, functions.tokens()).findings} == {"operator"}
+    assert {finding.kind for finding in dave.inspect(attention, tokens()).findings} == {"operator"}
 
 
 # Reports.
@@ -207,24 +212,24 @@ def test_queries_times_keys_are_not_ambiguous():
 
 def test_a_report_names_lines_sites_and_leaks():
     def straight_through(x):
-        x = functions.attention(functions.layer_norm(x))
+        x = attention(layer_norm(x))
         return (x + stop_gradient(jnp.round(x) - x)).sum(0)
 
-    report = dave.inspect(straight_through, functions.tokens())
+    report = dave.inspect(straight_through, tokens())
     assert [(one.kind, one.site, one.shape) for one in report.findings] == [
         ("operator", "normalisation", (6, 1)),
         ("operator", "attention", (6, 6)),
         ("leak", "", (6, 8)),
     ]
-    assert "trace_functions.py" in report.findings[0].where and "test_trace.py" in report.findings[2].where
+    assert "trace_normalisations.py" in report.findings[0].where and "test_trace.py" in report.findings[2].where
     assert float(jnp.abs(report.leak).max()) > 0.01 and report.residual < 1e-5
     text, table = str(report), report._repr_html_()
     assert len(text.splitlines()) == 4 and all("residual" in page and "6x6" in page for page in (text, table))
-    assert "&lt;" in dave.inspect(lambda x: jax.nn.silu(x), functions.tokens())._repr_html_()  # <lambda>
+    assert "&lt;" in dave.inspect(lambda x: jax.nn.silu(x), tokens())._repr_html_()  # <lambda>
 
 
 def test_a_linear_function_has_nothing_to_report():
-    assert str(dave.inspect(lambda x: 2 * x.sum(0), functions.tokens())).startswith("linear; ")
+    assert str(dave.inspect(lambda x: 2 * x.sum(0), tokens())).startswith("linear; ")
 
 
 # Refusals.
@@ -246,11 +251,11 @@ def test_a_linear_function_has_nothing_to_report():
 )
 def test_refusals(function, message):
     with pytest.raises(ValueError, match=message):
-        dave.decompose(function)(functions.tokens())
+        dave.decompose(function)(tokens())
 
 
 def test_an_unknown_primitive_names_itself_and_the_remedy(monkeypatch):
-    x = functions.tokens()
+    x = tokens()
     unknown = lambda x: jax.pure_callback(lambda x: x, jax.ShapeDtypeStruct(x.shape, x.dtype), x)
     with pytest.raises(ValueError, match=r'`pure_callback` at .*test_trace.*@dave\.rule\("pure_callback"\)'):
         dave.decompose(unknown)(x)
