@@ -94,12 +94,10 @@ def _parser() -> argparse.ArgumentParser:
     _add_photos(explain)
     _add_model(explain)
     explain.add_argument("--target", action="append", metavar="ID|NAME|top-K", help="class to explain; may be repeated (default: top-1)")
-    explain.add_argument("--samples", type=int, metavar="N", help="neighbours to average (default: the model's own number)")
+    explain.add_argument("--samples", type=int, metavar="N", help="neighbours to average (default: the method's or the model's own number)")
     explain.add_argument("--chunk", type=int, metavar="N", help="samples computed at once (default: what the memory holds)")
     explain.add_argument("--noise-alpha", type=float, metavar="A", help="strongest noise level, from 0 to 1 (default: the model's own)")
-    explain.add_argument(
-        "--decomposition", default="effective", metavar="NAME", help="which derivative (default: %(default)s, which is DAVE)"
-    )
+    explain.add_argument("--method", default="dave", metavar="NAME", help="dave, or another of docs/evaluation.md (default: %(default)s)")
     explain.add_argument("--format", choices=("npz", "npy"), default="npz", help="of the map; npy holds its numbers only")
     explain.add_argument("-o", "--output", type=Path, default=Path(), metavar="DIR", help="folder for the results (default: this one)")
 

@@ -16,9 +16,13 @@ from PIL import Image
 from tqdm import tqdm
 
 import dave_jax as dave
+from dave_jax.attribution.dave import Dave
+from dave_jax.attribution.method import Method
+from dave_jax.attribution.methods import available, lookup
 from dave_jax.cli import fail
 from dave_jax.config import DaveConfig
 from dave_jax.effective.decomposition import resolve
+from dave_jax.evaluation.settings import as_json
 from dave_jax.models.model import Model
 from dave_jax.models.preprocess import load_photo
 from dave_jax.models.presets import preset
@@ -31,11 +35,11 @@ def explain(arguments: Namespace) -> int:
     failed = _missing(arguments.photos)
     if arguments.output.exists() and not arguments.output.is_dir():
         raise ValueError(f"-o must name a folder; {str(arguments.output)!r} is a file.")
-    resolve(arguments.decomposition)  # before a model is downloaded for nothing
+    method = lookup("method", arguments.method, available())  # before a model is downloaded for nothing
     model = dave.load(arguments.model, image_size=arguments.image_size)
-    config = _configure(model.config, arguments)
-    settings = {"decomposition": arguments.decomposition, "seed": arguments.seed, "config": _plain(config)}
-    provenance = _provenance(model) | {"image_size": list(model.preprocessing.image_size)} | settings
+    method = _configure(method, model.config, arguments)
+    settings = {"image_size": list(model.preprocessing.image_size), "method": arguments.method, "seed": arguments.seed}
+    provenance = _provenance(model) | settings | _settings(method)
     outputs = output_paths(arguments.photos, arguments.output, f".{arguments.format}")
     quiet = len(arguments.photos) < 2 or arguments.json or not sys.stderr.isatty()
     results = []
@@ -49,8 +53,7 @@ def explain(arguments: Namespace) -> int:
             continue
         logits = np.asarray(model.logits(images))[0]
         targets = choose_targets(model, logits, arguments.target or ["top-1"])
-        key = jax.random.key(arguments.seed)
-        maps = dave.explain(model, images, np.array([targets]), key=key, config=config, decomposition=arguments.decomposition)
+        maps = method(model, images, np.array([targets]), key=jax.random.key(arguments.seed))
         result = describe(model, photo, logits, targets)
         write(paths, np.asarray(maps)[0], model.preprocessing.denormalise(images)[0], result, provenance)
         result["files"] = {kind: str(path) for kind, path in paths.items()}
@@ -141,13 +144,33 @@ def _missing(photos: Sequence[str]) -> dict[str, Exception]:
     return failed
 
 
-def _configure(config: DaveConfig, arguments: Namespace) -> DaveConfig:
-    """The model's settings with those of the command line in their place."""
-    given = {"num_samples": arguments.samples, "chunk_size": arguments.chunk, "noise_alpha": arguments.noise_alpha}
-    changes: dict[str, Any] = {name: value for name, value in given.items() if value is not None}
-    if "chunk_size" not in changes and (config.chunk_size or 0) > changes.get("num_samples", config.num_samples):
-        changes["chunk_size"] = None
-    return dataclasses.replace(config, **changes)
+def _configure(method: Method, config: DaveConfig, arguments: Namespace) -> Method:
+    """The method with the settings of the command line; DAVE's others are its own or else the model's `config`.
+
+    Raises:
+        ValueError: a setting that the method does not have.
+    """
+    given = {"samples": arguments.samples, "chunk": arguments.chunk, "noise_alpha": arguments.noise_alpha}
+    fields = {"samples": "num_samples", "chunk": "chunk_size", "noise_alpha": "noise_alpha"}
+    changes: dict[str, Any] = {fields[option]: value for option, value in given.items() if value is not None}
+    if isinstance(method, Dave):
+        config = method.config or config
+        num_samples = changes.setdefault("num_samples", method.num_samples or config.num_samples)
+        if (config.chunk_size or 0) > num_samples:
+            changes.setdefault("chunk_size", None)
+        return dataclasses.replace(method, config=dataclasses.replace(config, **changes), num_samples=None)
+    for option, value in given.items():
+        if value is not None and not hasattr(method, fields[option]):
+            raise ValueError(f"--{option.replace('_', '-')} is no setting of the method {arguments.method!r}. Leave it out.")
+    return dataclasses.replace(method, **changes)  # pyright: ignore[reportArgumentType] by `settings`
+
+
+def _settings(method: Method) -> dict[str, Any]:
+    """For JSON; DAVE's floats exactly, so that a map can be computed again."""
+    if not isinstance(method, Dave):
+        return {"settings": as_json(method)}
+    assert method.config is not None  # `_configure` has filled it
+    return {"decomposition": resolve(method.decomposition).name, "config": _plain(method.config)}
 
 
 def _provenance(model: Model) -> dict[str, Any]:

@@ -1,7 +1,6 @@
 """The command `dave-jax evaluate`: from a data set to scores, tables and pictures."""
 
 import dataclasses
-import difflib
 import importlib.util
 import json
 import sys
@@ -10,7 +9,7 @@ from collections.abc import Mapping
 from pathlib import Path
 
 import dave_jax as dave
-from dave_jax.attribution.methods import select
+from dave_jax.attribution.methods import lookup, select
 from dave_jax.evaluation.data import find, read
 from dave_jax.evaluation.metric import Metric
 from dave_jax.evaluation.metrics import select_metrics
@@ -26,7 +25,7 @@ def evaluate(arguments: Namespace) -> int:
     """Explain, score, and write what came out."""
     for path in arguments.extend:
         _extend(path)
-    protocol = _protocol(arguments.protocol)
+    protocol = lookup("protocol", arguments.protocol, protocols)
     methods = select(arguments.methods or protocol.methods, protocol.num_samples if arguments.samples is None else arguments.samples)
     metrics = _metrics(arguments.metrics, protocol)
     settings = _settings(arguments, protocol)
@@ -54,13 +53,6 @@ def _extend(path: Path) -> None:
     module = importlib.util.module_from_spec(spec)
     sys.modules.setdefault(path.stem, module)  # classes look their module up
     spec.loader.exec_module(module)
-
-
-def _protocol(name: str) -> Protocol:
-    if name not in protocols:
-        near = difflib.get_close_matches(name, protocols, n=1)
-        raise ValueError(f"A protocol is one of {', '.join(protocols)}; got {name!r}.{f' Did you mean {near[0]!r}?' if near else ''}")
-    return protocols[name]
 
 
 def _metrics(names: list[str] | None, protocol: Protocol) -> dict[str, Metric]:

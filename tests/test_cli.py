@@ -80,7 +80,9 @@ BAD = [
     (["explain", "cat.png", "--target", "-1"], "got '-1'"),
     (["explain", "cat.png", "--target", "top-6"], "top-K needs K from 1 to 5"),
     (["explain", "cat.png", "--target", "top-0"], "top-K needs K from 1 to 5"),
-    (["explain", "cat.png", "--decomposition", "efective"], "Did you mean 'effective'"),
+    (["explain", "cat.png", "--method", "efective"], "Near names: effective"),
+    (["explain", "cat.png", "--method", "all"], "No method is called 'all'"),
+    (["explain", "cat.png", "--method", "legrad", "--samples", "3"], "--samples is no setting of the method 'legrad'"),
     (["explain", "cat.png", "-o", "grey.png"], "'grey.png' is a file"),
     (["calibrate", "absent.jpg"], "no file 'absent.jpg'"),
     (["calibrate", "text.jpg"], "'text.jpg' is not a photograph"),
@@ -121,7 +123,7 @@ def test_other_ends(tiny, folder, monkeypatch, capsys):
         def explain(*_, **__):
             raise error
 
-        monkeypatch.setattr("dave_jax.explain", explain)
+        monkeypatch.setattr("dave_jax.attribution.method.Method.__call__", explain)
         return main(["explain", "cat.png"])
 
     assert raises(KeyboardInterrupt()) == 130

@@ -12,6 +12,7 @@ import pytest
 from command_line import NAMES, named_model, write_photographs
 
 import dave_jax as dave
+from dave_jax.attribution.baselines.smoothgrad import SmoothGrad
 from dave_jax.cli import main
 from dave_jax.models.preprocess import load_photo
 from dave_jax.plot import overlay
@@ -66,14 +67,15 @@ def test_explain_writes_what_explain_returns(tiny, folder, capsys):
 
 
 def test_provenance_tells_all_that_a_map_depends_on(tiny, folder):
-    options = ["--samples", "3", "--chunk", "2", "--noise-alpha", "0.25", "--seed", "7", "--decomposition", "gradient"]
+    options = ["--samples", "3", "--chunk", "2", "--noise-alpha", "0.25", "--seed", "7", "--method", "dave_gradient"]
     assert main(["explain", "cat.png", *options]) == 0
     saved = np.load("cat.npz")
     provenance = json.loads(str(saved["provenance"]))
-    assert {name: provenance[name] for name in ("model", "source", "seed", "decomposition", "image_size", "photo")} == {
+    assert {name: provenance[name] for name in ("model", "source", "seed", "method", "decomposition", "image_size", "photo")} == {
         "model": "tiny",
         "source": "made up",
         "seed": 7,
+        "method": "dave_gradient",
         "decomposition": "gradient",
         "image_size": [16, 16],
         "photo": "cat.png",
@@ -89,11 +91,21 @@ def test_provenance_tells_all_that_a_map_depends_on(tiny, folder):
 
 def test_fewer_samples_than_the_models_own_chunk(model, folder, monkeypatch):
     model = dataclasses.replace(model, config=dataclasses.replace(model.config, chunk_size=4))
-    used = []
     monkeypatch.setattr("dave_jax.load", lambda name=None, *, image_size=None: model)
-    monkeypatch.setattr("dave_jax.explain", lambda *_, config, **__: used.append(config) or np.zeros((1, 1, 16, 16)))
-    assert main(["explain", "cat.png"]) == 0 and main(["explain", "cat.png", "--samples", "2"]) == 0
-    assert [(config.num_samples, config.chunk_size) for config in used] == [(4, 4), (2, None)]
+    used = []
+    for options in ([], ["--samples", "2"]):
+        assert main(["explain", "cat.png", *options]) == 0
+        used.append(json.loads(str(np.load("cat.npz")["provenance"]))["config"])
+    assert [(config["num_samples"], config["chunk_size"]) for config in used] == [(4, 4), (2, None)]
+
+
+def test_any_method_explains(tiny, folder):
+    assert main(["explain", "cat.png", "--method", "smoothgrad", "--samples", "3"]) == 0
+    saved = np.load("cat.npz")
+    provenance = json.loads(str(saved["provenance"]))
+    assert provenance["settings"]["type"] == "SmoothGrad" and provenance["settings"]["num_samples"] == 3
+    expected = SmoothGrad(num_samples=3)(tiny, tiny.preprocess("cat.png"), saved["target"][None], key=jax.random.key(0))
+    np.testing.assert_array_equal(saved["map"], np.asarray(expected)[0])
 
 
 def test_npy_holds_the_same_map(tiny, folder):

@@ -96,7 +96,7 @@ BAD = [
     (["photos", "-o", "new", "--methods", "dave,atn_lrp"], "No method is called 'atn_lrp'. Near names: attn_lrp"),
     (["photos", "-o", "new", "--methods", "dave,dave"], "Each method is named once"),
     (["photos", "-o", "new", "--metrics", "gridgp"], "No metric is called 'gridgp'. Near names: gridpg"),
-    (["photos", "-o", "new", "--protocol", "dave_paper"], "Did you mean 'dave-paper'?"),
+    (["photos", "-o", "new", "--protocol", "dave_paper"], "Near names: dave-paper"),
     (["photos", "-o", "new", "--mosaics", "0"], "num_mosaics must be at least 1; got 0"),
     (["photos", "-o", "new", "--samples", "0"], "num_samples must be"),
     (["photos", "-o", "new", "--min-confidence", "2"], "min_confidence is a probability; got 2"),

@@ -98,14 +98,27 @@ def by_name(kind: str, names: Sequence[str], known: Mapping[str, T]) -> dict[str
         {'two': 2}
     """
     names = list(known) if list(names) == ["all"] else list(names)
-    for name in names:
-        if name not in known:
-            near = difflib.get_close_matches(name, known, n=3)
-            hint = f"Near names: {', '.join(near)}." if near else f"There are {', '.join(known)}."
-            raise ValueError(f"No {kind} is called {name!r}. {hint}")
-    if len(set(names)) < len(names):
+    found = {name: lookup(kind, name, known) for name in names}
+    if len(found) < len(names):
         raise ValueError(f"Each {kind} is named once; got {', '.join(names)}.")
-    return {name: known[name] for name in names}
+    return found
+
+
+def lookup(kind: str, name: str, known: Mapping[str, T]) -> T:
+    """What is called so.
+
+    Raises:
+        ValueError: nothing is; the message has the near names.
+
+    Example:
+        >>> lookup("number", "two", {"one": 1, "two": 2})
+        2
+    """
+    if name not in known:
+        near = difflib.get_close_matches(name, known, n=3)
+        hint = f"Near names: {', '.join(near)}." if near else f"There are {', '.join(known)}."
+        raise ValueError(f"No {kind} is called {name!r}. {hint}")
+    return known[name]
 
 
 def with_samples(method: Method, num_samples: int) -> Method:

@@ -55,24 +55,24 @@ def describe(
             "name": model.name,
             "source": model.source,
             "image_size": list(model.preprocessing.image_size),
-            "config": _as_json(model.config),
+            "config": as_json(model.config),
         },
         "data": {"photographs": len(photographs), "fingerprint": fingerprint(photographs)},
         "settings": dataclasses.asdict(settings),
-        "metrics": {name: _as_json(metric) for name, metric in metrics.items()},
-        "methods": {name: _as_json(method) for name, method in methods.items()},
+        "metrics": {name: as_json(metric) for name, metric in metrics.items()},
+        "methods": {name: as_json(method) for name, method in methods.items()},
     }
 
 
-def _as_json(value: Any) -> Any:
+def as_json(value: Any) -> Any:
     """Settings by name; anything else by its name."""
     if isinstance(value, Decomposition):
         return value.name
     if dataclasses.is_dataclass(value):
         kind = {} if isinstance(value, DaveConfig) else {"type": type(value).__name__}
-        return kind | {field.name: _as_json(getattr(value, field.name)) for field in dataclasses.fields(value)}
+        return kind | {field.name: as_json(getattr(value, field.name)) for field in dataclasses.fields(value)}
     if isinstance(value, list | tuple):
-        return [_as_json(inner) for inner in value]
+        return [as_json(inner) for inner in value]
     if value is None or isinstance(value, str | bool | int | float | jax.Array | np.ndarray):
         return plain(value)
     return getattr(value, "__name__", type(value).__name__)
