@@ -43,18 +43,20 @@ LOCALISATION = ("energypg", "pointing", "rank_accuracy")
 PERTURBATION = ("deletion", "insertion", "srg")
 BEHAVIOUR = ("equivariance", "stability", "discrimination", "randomisation")
 GRID = ("gridpg", "grid_discrimination")
-WHOLE_MOSAICS = ("dave", "input_x_gradient", "effective", "attn_lrp", "legrad", "dave_attn_lrp")
+WHOLE_MOSAICS = ("dave", "input_x_gradient", "effective", "attn_lrp", "legrad", "dave_attn_lrp", "dave_res_lrp", "dave_fast")
 
 
 def compared() -> dict[str, Method]:
     """Every method, at a cost that a CPU bears: 16 samples or nodes, 128 masks, windows of two patches."""
+    own = {"dave_fast"}  # its samples are its own
     without = {f"dave_{name}" for name in ("cp_lrp", "gim")}  # averaged around three other decompositions instead
     same = {f"{prefix}{name}" for prefix in ("", "dave_") for name in ("libragrad", "cp_lrp_identity")}  # equal `effective` on these models
     return {
-        **select([name for name in methods if name not in without | same], SAMPLES),
+        **select([name for name in methods if name not in without | same | own], SAMPLES),
         "integrated_gradients": IntegratedGradients(num_steps=SAMPLES),
         "occlusion": Occlusion(window=28, stride=28),
         "rise": Rise(num_masks=128, centred=True),
+        **select(sorted(own)),
     }
 
 

@@ -18,6 +18,7 @@ from dave_jax.attribution.baselines.rollout import GradientRollout, Rollout
 from dave_jax.attribution.baselines.smoothgrad import SmoothGrad
 from dave_jax.attribution.dave import Dave
 from dave_jax.attribution.method import Method
+from dave_jax.config import DaveConfig
 from dave_jax.effective.decomposition import presets
 
 T = TypeVar("T")
@@ -42,9 +43,11 @@ methods: dict[str, Method] = {
     "random": RandomMap(),
     "edge": EdgeMap(),
     "centre": CentreMap(),
+    "dave_fast": Dave(DaveConfig(num_samples=4, noise_alpha=0.0, aggregation="median"), "res_lrp"),
 }
 """Methods by name: DAVE; after `dave_`, its averaging around other decompositions; each decomposition's derivative times the input; the
-baselines; and floors that do not look at the model. Add your own: `methods["mine"] = Mine()`."""
+baselines; floors that do not look at the model; and `dave_fast`, the median of four transformed copies around ResLRP, without noise, which
+localises better than DAVE with fifty samples where we measured (docs/evaluation.md). Add your own: `methods["mine"] = Mine()`."""
 
 
 def available() -> dict[str, Method]:
