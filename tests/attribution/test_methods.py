@@ -1,0 +1,15 @@
+"""Methods by name."""
+
+import jax
+import numpy as np
+
+import dave_jax as dave
+from dave_jax.attribution.methods import methods
+
+
+def test_dave_fast_is_explain_with_four_samples_around_res_lrp():
+    model = dave.testing.tiny_model()
+    images, key = jax.random.normal(jax.random.key(0), (2, 16, 16, 3)), jax.random.key(1)
+    config = dave.DaveConfig(num_samples=4, noise_alpha=0.0, aggregation="median")
+    expected = dave.explain(model, images, [2, 1], key=key, config=config, decomposition="res_lrp")
+    np.testing.assert_array_equal(methods["dave_fast"](model, images, [2, 1], key=key), expected)
