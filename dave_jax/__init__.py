@@ -27,6 +27,8 @@ from dave_jax.attribution.conservation import conservation as conservation
 from dave_jax.attribution.explain import effective_transformation as effective_transformation
 from dave_jax.attribution.explain import explain as explain
 from dave_jax.attribution.postprocess import postprocess as postprocess
+from dave_jax.attribution.until import Converged as Converged
+from dave_jax.attribution.until import explain_until as explain_until
 from dave_jax.config import DaveConfig as DaveConfig
 from dave_jax.effective.decomposition import Decomposition as Decomposition
 from dave_jax.effective.trace.decompose import decompose as decompose

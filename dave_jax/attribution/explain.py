@@ -226,11 +226,15 @@ def attribute_image(
     key: PRNGKeyArray,
     config: DaveConfig,
     return_samples: bool = False,
+    first: int | Integer[Array, ""] = 0,
 ) -> tuple[Float[Array, "k h w 3"], Float[Array, "k samples h w 3"] | None]:
-    """The aggregated attributions of one image, and its samples if they are wanted; traced. `config.chunk_size` must be set."""
+    """The aggregated attributions of one image, and its samples if they are wanted; traced. `config.chunk_size` must be set.
+
+    `first` is the number of the first sample, which tells samples of several calls apart.
+    """
     height, width = image.shape[:2]
     levels = noise_levels(config.num_samples, config.noise_alpha, config.schedule).astype(image.dtype)
-    keys = jax.vmap(lambda i: jax.random.fold_in(key, i))(jnp.arange(config.num_samples))
+    keys = jax.vmap(lambda i: jax.random.fold_in(key, first + i))(jnp.arange(config.num_samples))
 
     def one(key_and_level) -> Float[Array, "k h w 3"]:
         sample_key, level = key_and_level
