@@ -19,7 +19,7 @@ from jaxtyping import Array, Float, Integer, PRNGKeyArray
 from dave_jax.attribution.explain import as_image_ids, attribute_image, with_chunk
 from dave_jax.attribution.postprocess import postprocess
 from dave_jax.attribution.targets import as_cotangents
-from dave_jax.config import DaveConfig, Scalar
+from dave_jax.config import DaveConfig
 from dave_jax.effective.decomposition import Decomposition, resolve
 from dave_jax.models.model import Forward, Model, check_images, count_classes
 
@@ -48,7 +48,7 @@ def explain_until(
     targets: Any,
     *,
     key: PRNGKeyArray,
-    tolerance: Scalar,
+    tolerance: float,
     max_rounds: int = 50,
     config: DaveConfig | None = None,
     decomposition: str | Decomposition = "effective",
@@ -83,7 +83,7 @@ def explain_until(
         >>> found.maps.shape, found.standard_error.shape, bool((found.error <= 0.5).all())
         ((2, 16, 16), (2, 16, 16), True)
     """
-    if isinstance(tolerance, int | float) and not tolerance >= 0:
+    if not tolerance >= 0:
         raise ValueError(f"tolerance must be at least 0; got {tolerance}.")
     if max_rounds < 2:
         raise ValueError(f"max_rounds must be at least 2, which a standard error needs; got {max_rounds}.")
