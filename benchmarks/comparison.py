@@ -43,7 +43,7 @@ LOCALISATION = ("energypg", "pointing", "rank_accuracy")
 PERTURBATION = ("deletion", "insertion", "srg")
 BEHAVIOUR = ("equivariance", "stability", "discrimination", "randomisation")
 GRID = ("gridpg", "grid_discrimination")
-WHOLE_MOSAICS = ("dave", "input_x_gradient", "effective", "attn_lrp", "legrad", "dave_attn_lrp", "dave_res_lrp", "dave_fast")
+WHOLE_MOSAICS = ("dave", "dave_fast", "input_x_gradient", "effective", "attn_lrp", "res_lrp", "legrad")
 
 
 def compared() -> dict[str, Method]:
@@ -100,7 +100,7 @@ def runs() -> list[Run]:
         Run("vit_s_grid", "ViT-S/14, 2 x 2 mosaics of 112 px", vit, photographs, every, GRID, Settings(0, None, 8, 2, half), 112),
         Run("embedded_behaviour", "Embedded model: stability", None, imagenette, every, BEHAVIOUR, Settings(max_images=6), 112),
         Run("vit_s_removal", "ViT-S/14, 224 px: removal of pixels", vit, photographs, every, PERTURBATION, Settings(max_images=6)),
-        Run("vit_s_grid_448", "ViT-S/14, 2 x 2 mosaics of 224 px", vit, photographs, few, GRID, Settings(0, None, 4, 2, half)),
+        Run("vit_s_grid_448", "ViT-S/14, 2 x 2 mosaics of 224 px", vit, photographs, few, GRID, Settings(0, None, 6, 2, half)),
     ]
 
 
