@@ -202,7 +202,8 @@ def test_an_argument_means_the_same_everywhere():
     for name, function in FUNCTIONS.items():
         for parameter in inspect.signature(function).parameters.values():
             annotations.setdefault(parameter.name, {}).setdefault(str(parameter.annotation).removesuffix(" | None"), set()).add(name)
-    two_things = {"raw", "module"}  # `postprocess` takes what `explain(raw=True)` gives; an nnx and a linen module
+    # `postprocess` takes what `explain(raw=True)` gives; an nnx and a linen module; of a function that is traced, any tree of arrays
+    two_things = {"raw", "module", "image"}
     assert not {name: found for name, found in annotations.items() if len(found) > 1 and name not in two_things}
 
 

@@ -4,13 +4,13 @@ import dataclasses
 from collections.abc import Callable
 from typing import Any
 
-import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
 from dave_jax.effective.decomposition import Decomposition
 from dave_jax.effective.trace.decompose import decompose, with_scales
 from dave_jax.effective.trace.kinds import Policy
+from dave_jax.effective.trace.secant import linearize
 
 
 @dataclasses.dataclass(frozen=True)
@@ -50,5 +50,5 @@ class Traced:
         """What constants add to the logits (biases, embeddings, the values of activations at zero), and what leaks into them."""
         scaled = with_scales(self._of_image(params), decomposition, gate=self.gate)
         one, zero = jnp.ones((), image.dtype), jnp.zeros((), image.dtype)
-        _, derivative = jax.linearize(lambda *scales: scaled(image, *scales), one, one)
+        _, derivative = linearize(lambda *scales: scaled(image, *scales), one, one)
         return derivative(one, zero), derivative(zero, one)

@@ -21,6 +21,7 @@ import calibration_sweep
 import comparison
 import photographs
 import sample_cost
+import traced
 
 pytestmark = pytest.mark.slow
 
@@ -146,3 +147,22 @@ def test_comparison(collection, tmp_path):
 def test_comparison_names_what_is_there():
     for one in comparison.runs():
         assert one.methods and set(one.metrics) <= set(comparison.METRICS), one.name
+
+
+def test_traced(tmp_path, capsys):
+    result = traced.main(["--models=test", "--batch=2", "--rounds=2", "--compilations=1", f"--output={tmp_path}"])
+    (written,) = tmp_path.glob("traced_*.json")
+    assert json.loads(written.read_text()) == result
+    (found,) = result["models"]
+    assert found["difference"] < 1e-5
+    assert isinstance(found["same_program"], bool)
+    assert all(value > 0 for row in found["sides"].values() for value in row.values())
+    assert found["sides"]["traced"]["gflop"] < 1.01 * found["sides"]["by hand"]["gflop"]
+    assert set(found["ratio"]) == set(found["sides"]["traced"])
+    assert "| tiny ViT | traced |" in capsys.readouterr().out
+
+
+def test_traced_stops_where_the_sides_differ(monkeypatch):
+    monkeypatch.setattr(traced, "distance", lambda *_: 1e-3)
+    with pytest.raises(traced.Disagreement, match=r"tiny ViT differs by 1.0e-03"):
+        traced.compare("test", 1, 1, 1)

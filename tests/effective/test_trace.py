@@ -122,6 +122,14 @@ def test_multipliers_near_zero(name, multiplier, x64):
         assert float(slope(x)) == pytest.approx(multiplier(x), abs=1e-8, rel=1e-4)
 
 
+def test_calls_within_an_activation_keep_their_shape(x64):
+    """What an activation is at zero is asked of `jax.nn.relu` too, which is compiled for all elements by now."""
+    x = jax.nn.relu(tokens())
+    report = dave.inspect(lambda x: jax.nn.relu(jnp.tanh(x)) ** 1.5 @ weights(2), x)
+    assert [one.primitive for one in report.findings] == ["pow"] and report.residual < 1e-12
+    assert float(jnp.abs(report.bias).max()) == 0
+
+
 def test_a_square_root_has_no_infinite_multiplier():
     assert float(jax.grad(dave.decompose(lambda x: jnp.sqrt(jax.nn.relu(x)) + x))(0.0)) == 1.0
 

@@ -2,6 +2,7 @@
 
 import os
 
+import jax
 import jax.numpy as jnp
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
@@ -9,7 +10,7 @@ from trace_activations import ACTIVATIONS
 from trace_arrays import bias, draw, weights
 from trace_control_flow import checkpointed, scanned, sharded
 from trace_functions import NETWORKS
-from trace_normalisations import layer_norm
+from trace_normalisations import layer_norm, rms_norm
 
 import dave_jax as dave
 
@@ -20,25 +21,44 @@ LAYERS = {f"activation {name}": function for name, function in ACTIVATIONS.items
 """What keeps the shape (6, 8)."""
 
 
-def compose(first, second):
-    return lambda x: second(first(x))
+ONE = {
+    "x + {}": lambda f: lambda x: x + f(x),
+    "norm({})": lambda f: lambda x: layer_norm(f(x)),
+    "jit({})": lambda f: lambda x: jax.jit(f)(x),
+    "remat({})": lambda f: lambda x: jax.checkpoint(f)(x),
+    "scan({})": lambda f: lambda x: jax.lax.scan(lambda c, row: (layer_norm(c + f(c) + row[None]), c[0]), x, draw(50, 2, 8))[0],
+    "vmap({})": lambda f: lambda x: jax.vmap(f)(jnp.stack([x, x[::-1]])).mean(0),
+    "over tokens({})": lambda f: lambda x: draw(51, 6, 8) @ f(draw(51, 6, 8) @ x.T @ draw(52, 6, 8)).T @ draw(52, 6, 8) / 8,
+    "{}(x) x": lambda f: lambda x: rms_norm(f(x)) * x,
+}
+"""What is made of a layer."""
+
+TWO = {
+    "{} > {}": lambda f, g: lambda x: g(f(x)),
+    "{} + {}": lambda f, g: lambda x: f(x) + g(x),
+    "{} * {}": lambda f, g: lambda x: f(x) * g(x),
+    "[{}, {}]": lambda f, g: lambda x: jnp.concatenate([f(x)[:3], g(x)[3:]]),
+    "sigmoid({}) * {}": lambda f, g: lambda x: jax.nn.sigmoid(f(x)) * g(x),
+    "max({}, {})": lambda f, g: lambda x: jnp.maximum(f(x), g(x)),
+    "attend({}, {})": lambda f, g: lambda x: jax.nn.softmax(rms_norm(f(x)) @ rms_norm(g(x)).T) @ g(x),
+    "if({}, {})": lambda f, g: lambda x: jax.lax.cond(x[0, 0] > 0, f, g, x),
+    "where({}, {})": lambda f, g: lambda x: jnp.where(jnp.arange(8)[None] < 4, f(x), g(x)),
+}
+"""What is made of two."""
 
 
 def networks(max_leaves):
-    """Layers, and what is made of two: one after the other, a residual sum, a product, a concatenation; all from the layers' own names."""
+    """Pairs of a name and a function: layers, and what is made of one or two, again and again."""
     layer = st.sampled_from(sorted(LAYERS)).map(lambda name: (name, LAYERS[name]))
     dense = st.integers(30, 33).map(lambda i: (f"dense {i}", lambda x: x @ weights(i) + bias()))
 
+    def join(names, ways, parts):
+        return "(" + names.format(*(name for name, _ in parts)) + ")", ways[names](*(function for _, function in parts))
+
     def grow(inner):
-        pair = st.tuples(inner, inner)
-        return st.one_of(
-            pair.map(lambda two: (f"({two[0][0]} > {two[1][0]})", compose(two[0][1], two[1][1]))),
-            inner.map(lambda one: (f"(x + {one[0]})", lambda x: x + one[1](x))),
-            pair.map(lambda two: (f"({two[0][0]} + {two[1][0]})", lambda x: two[0][1](x) + two[1][1](x))),
-            pair.map(lambda two: (f"({two[0][0]} * {two[1][0]})", lambda x: two[0][1](x) * two[1][1](x))),
-            pair.map(lambda two: (f"[{two[0][0]}, {two[1][0]}]", lambda x: jnp.concatenate([two[0][1](x)[:3], two[1][1](x)[3:]]))),
-            inner.map(lambda one: (f"norm({one[0]})", lambda x: layer_norm(one[1](x)))),
-        )
+        of_one = st.builds(lambda names, part: join(names, ONE, [part]), st.sampled_from(sorted(ONE)), inner)
+        of_two = st.builds(lambda names, *parts: join(names, TWO, parts), st.sampled_from(sorted(TWO)), inner, inner)
+        return st.one_of(of_one, of_two)
 
     return st.recursive(st.one_of(layer, dense), grow, max_leaves=max_leaves)
 
@@ -46,8 +66,6 @@ def networks(max_leaves):
 @settings(max_examples=NUM_NETWORKS, deadline=None, derandomize=True, suppress_health_check=list(HealthCheck), database=None)
 @given(networks(max_leaves=6), st.sampled_from(["gate", "half", "left", "right"]), st.integers(0, 5))
 def test_random_networks(network, gate, seed):
-    import jax
-
     with jax.enable_x64(True):
         name, body = network
         x = draw(100 + seed, 6, 8)

@@ -3,7 +3,10 @@
 Kinds depend on structure alone, so that this happens once, while JAX traces.
 """
 
+import collections
 import dataclasses
+import functools
+import operator
 from collections.abc import Sequence
 
 from dave_jax.effective.trace.graph import Graph, Node
@@ -19,7 +22,8 @@ class Finding:
     """One site that the analysis found.
 
     Attributes:
-        kind: `operator`, `multiplier` (an activation's secant), `ambiguous` (a product of two streams) or `leak`.
+        kind: `operator`, `multiplier` (an activation's secant), `ambiguous` (a product of two streams), `leak`, or `rule` (a residual
+            sum or a softmax that has a rule of its own).
         site: the site of the decomposition whose rule applies.
         primitive: what computes it.
         shape: of the operator, or of what leaks.
@@ -52,13 +56,13 @@ class Analysis:
         return self.demands.get(number, FROZEN)
 
     def all_findings(self) -> list[Finding]:
-        """In the order of the program, those of inner graphs in their place; the same one of two branches once."""
-        found = []
+        """In the order of the program, those of inner graphs in their place; what is the same in two branches once."""
+        found: list[Finding] = []
         for node in self.graph.nodes:
             found += [finding for (of, _), finding in self.findings.items() if of is node]
-            for inner in self.inner.get(node, ()):
-                found += inner.all_findings()
-        return list(dict.fromkeys(found))
+            branches = (collections.Counter(inner.all_findings()) for inner in self.inner.get(node, ()))
+            found += functools.reduce(operator.or_, branches, collections.Counter()).elements()
+        return found
 
 
 @dataclasses.dataclass(frozen=True)
@@ -96,7 +100,7 @@ def analyse(graph: Graph, inputs: Sequence[Info], policy: Policy) -> Analysis:
         if plan is not None and node.name == "while" and trip_count(graph, node) is None:
             plan = None
         if plan is None or not any(info.live for info in operands[plan.first :]):
-            analysis.roles[node], results = classify(node, operands, [graph.avals[number] for number in node.outputs], policy)
+            analysis.roles[node], results = classify(graph, node, operands, policy)
         else:
             analysis.inner[node], results = _analyse_inner(plan, operands[plan.first :], policy)
             if any(info.kind == DEAD for info in operands[: plan.first]):  # a branch taken by the image

@@ -81,14 +81,18 @@ def value_at_zero(graph: Graph, infos: Infos, nodes: Sequence[Node], root: int) 
 
 
 def _computed_at_zero(graph: Graph, nodes: Sequence[Node], root: int) -> Literal["zero", "constant", "singular"]:
-    """The same from one element, where the constants are known numbers; where they are not, a guess from the first primitive."""
+    """The same, computed where the constants are known numbers; where they are not, a guess from the first primitive.
+
+    One element will do, but not for calls, which are made for the shape that they have.
+    """
     made = {root}.union(*(node.outputs for node in nodes))
     known = {number: graph.constants.get(number) for node in nodes for number in node.inputs if number not in made}
     if any(value is None or isinstance(value, Tracer) or jnp.ndim(value) for value in known.values()):
         return "singular" if nodes[0].name in ("log", "rsqrt", "digamma", "lgamma") else "constant"
+    shape = graph.avals[root].shape if any(node.name == "custom_jvp_call" for node in nodes) else ()
     with jax.ensure_compile_time_eval():
-        values: dict[int, Any] = {root: jnp.zeros((), graph.avals[root].dtype)} | known
+        values: dict[int, Any] = {root: jnp.zeros(shape, graph.avals[root].dtype)} | known
         for node in nodes:
             values.update(zip(node.outputs, node.bind(*(values[number] for number in node.inputs)), strict=True))
         result = values[nodes[-1].outputs[0]]
-        return "singular" if not jnp.isfinite(result) else "zero" if result == 0 else "constant"
+        return "singular" if not jnp.isfinite(result).all() else "constant" if jnp.any(result) else "zero"

@@ -35,8 +35,9 @@ def decompose(
         function: any JAX function of an image, an array or a pytree of arrays; it returns logits, and may take more arguments.
         decomposition: its name or itself.
         argnum: which argument is the image; the others are constants.
-        gate: which side of a product of two streams is the operator: `gate`, the side that passed through the stronger nonlinearity, and
-            where they are alike, each side half; `half`; `left`; `right` (the operand of that side is the operator).
+        gate: which side of a product of two streams is the operator: `gate`, the side that is computed from the other, else the one that
+            passed through the stronger nonlinearity, and where they are alike, each side half; `half`; `left`; `right` (the operand of that
+            side is the operator).
 
     Returns:
         The function with the same values.
@@ -58,7 +59,7 @@ def decompose(
         raise ValueError(f"gate must be one of {POLICIES}; got {gate!r}.")
     if rules == gradient:
         return function
-    check_expressible(rules, gradient)
+    check_expressible(rules)
 
     @functools.wraps(function)
     def decomposed(*args: Any, **kwargs: Any) -> Any:
@@ -87,7 +88,7 @@ def with_scales(
         3.6931
     """
     rules = resolve(decomposition)
-    check_expressible(rules, gradient)
+    check_expressible(rules)
 
     def scaled(image: Any, constants: Any, leaks: Any) -> Any:
         analysis, inputs, structure = trace(function, (image,), {}, rules, 0, gate)

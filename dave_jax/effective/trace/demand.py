@@ -10,12 +10,13 @@ from collections.abc import Sequence
 from typing import Any
 
 from dave_jax.effective.decomposition import Decomposition
-from dave_jax.effective.rules import differentiate, freeze
+from dave_jax.effective.rules import differentiate, exponentials, freeze
 from dave_jax.effective.trace.analysis import FROZEN, Analysis, Finding, wiring
 from dave_jax.effective.trace.chains import chain, root_of, value_at_zero
 from dave_jax.effective.trace.graph import Node
 from dave_jax.effective.trace.kinds import DEAD, Role
 from dave_jax.effective.trace.rules import Elementwise, Linear, Opaque, Product
+from dave_jax.effective.trace.sites import is_residual, softmaxes
 
 DERIVATIVE, STREAM, OUTPUT = range(FROZEN + 1, FROZEN + 4)
 
@@ -37,6 +38,7 @@ def ask(analysis: Analysis, outputs: Sequence[int], rules: Decomposition) -> Non
 class _Backward:
     def __init__(self, analysis: Analysis, rules: Decomposition):
         self.analysis, self.graph, self.rules = analysis, analysis.graph, rules
+        self.softmaxes = softmaxes(analysis, rules)
 
     def run(self) -> None:
         for number, level in zip(self.graph.outputs, self.analysis.outputs, strict=True):
@@ -98,6 +100,10 @@ class _Backward:
             self.need(number, DERIVATIVE)
 
     def linear(self, node: Node, role: Role, behaviour: Linear, levels: list[int]) -> None:
+        if max(levels) >= STREAM and is_residual(self.analysis, node, self.rules):
+            self.found(node, "rule", "residual", node.outputs[0])
+        if behaviour.reduces and max(levels) < STREAM:
+            self.softmax(node)
         one_each = len(levels) == len(node.inputs) > 1 and behaviour.stream is None
         for i in role.stream:
             level = levels[i] if one_each else max(levels)
@@ -105,13 +111,22 @@ class _Backward:
                 self.found(node, "leak", "", node.inputs[i], "a value without derivative joins the stream")
             self.need(node.inputs[i], min(level, STREAM) if behaviour.reduces else level)
 
+    def softmax(self, node: Node) -> None:
+        """A sum within an operator, perhaps that of a softmax for which there is a rule."""
+        if self.rules.softmax == exponentials or node.name != "reduce_sum":
+            return
+        if node in self.softmaxes:
+            self.found(node, "rule", "softmax", node.inputs[0])
+        elif "exp" in self.analysis.infos[node.inputs[0]].marks:
+            raise _not_expressible(self.rules, "softmax", node)
+
     def product(self, node: Node, role: Role, behaviour: Product, level: int) -> None:
         level = min(level, STREAM) if behaviour.contracts else level
         if role.layer and self.rules.linear is not differentiate:
             raise _not_expressible(self.rules, "linear", node)
         if role.operator is None and len(role.stream) == 1:
             return self.need(node.inputs[role.stream[0]], level)
-        if level < STREAM and (role.operator is None or self.analysis.infos[node.inputs[role.stream[0]]].bare):
+        if level < STREAM and (role.even or self.analysis.infos[node.inputs[role.stream[0]]].bare):
             return self.natively(node)
         for i in role.stream:
             self.need(node.inputs[i], max(level, STREAM))

@@ -97,6 +97,14 @@ class Graph:
     constants: dict[int, Any]
     avals: dict[int, Any]
 
+    def computed_from(self, number: int, source: int) -> bool:
+        """Whether a value is computed from another, and is not that value."""
+        reached = {source}
+        for node in self.nodes:
+            if not reached.isdisjoint(node.inputs):
+                reached.update(node.outputs)
+        return number in reached and number != source
+
 
 class _Builder:
     def __init__(self):

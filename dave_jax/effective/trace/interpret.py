@@ -19,6 +19,7 @@ from dave_jax.effective.trace.kinds import DEAD, Role
 from dave_jax.effective.trace.loops import trip_count
 from dave_jax.effective.trace.rules import Elementwise, Linear, Product
 from dave_jax.effective.trace.secant import add_derivative, attach, half, secant
+from dave_jax.effective.trace.sites import Softmax, is_residual, softmaxes
 
 
 @dataclasses.dataclass(frozen=True)
@@ -58,6 +59,8 @@ class _Run:
         self.analysis, self.graph, self.setting = analysis, analysis.graph, setting
         self.values: dict[int, Any] = {}
         self.frozen: dict[int, Any] = {}
+        self.softmaxes = softmaxes(analysis, setting.rules)
+        self.totals: dict[Node, Any] = {}
 
     def run(self, inputs: Sequence[Any]) -> list[Any]:
         self.values |= self.graph.constants
@@ -92,6 +95,8 @@ class _Run:
             return node.bind(*(self.read(number, FROZEN) for number in node.inputs))
         if node in self.analysis.inner:
             return self.inside(node, levels)
+        if level == DERIVATIVE and node in self.softmaxes:
+            return self.softmax(node, self.softmaxes[node])
         role = self.analysis.roles[node]
         assert role is not None
         match role.behaviour:
@@ -101,6 +106,8 @@ class _Run:
                 for i in role.stream:
                     needs[i] = levels[i] if one_each else level
                 operands = [self.read(number, need) for number, need in zip(node.inputs, needs, strict=True)]
+                if level >= STREAM and is_residual(self.analysis, node, self.setting.rules):
+                    return [self.setting.rules.residual(*operands)]
                 if node.name == "custom_jvp_call" and self.setting.scales is not None:
                     return [self.kinked(node, operands)]
                 return node.bind(*operands)
@@ -109,6 +116,16 @@ class _Run:
             case Elementwise() if level >= STREAM and self.setting.rules.activation is not differentiate:
                 return [self.multiplier(node)]
         return node.bind(*(self.read(number, DERIVATIVE) for number in node.inputs))
+
+    def softmax(self, node: Node, found: Softmax) -> list[Any]:
+        """The exponentials of a softmax, or their sum: the rule makes both, less the scores' maximum, which most programs subtract."""
+        if node is found.exponentials:
+            scores = jnp.moveaxis(self.read(node.inputs[0], DERIVATIVE), found.axis, -1)
+            size = jnp.exp(jax.lax.stop_gradient(jnp.max(scores, axis=-1, keepdims=True)))
+            weights, total = self.setting.rules.softmax(scores)
+            self.totals[found.total] = (size * total)[..., 0]
+            return [jnp.moveaxis(size * weights, -1, found.axis)]
+        return [self.totals[node]]
 
     def kinked(self, node: Node, operands: list[Any]) -> Any:
         """A piecewise linear call, such as relu6, with the constants inside it marked: what its slope leaves of it."""
@@ -124,7 +141,7 @@ class _Run:
                 operands[:2] = half(operands[0]), half(operands[1])
             return node.bind(*operands)
         (index,) = role.stream
-        if level < STREAM and self.analysis.infos[node.inputs[index]].bare:
+        if level < STREAM and (role.even or self.analysis.infos[node.inputs[index]].bare):
             return node.bind(*operands)
         rule = getattr(self.setting.rules, role.site)
         if rule is freeze:
@@ -205,15 +222,14 @@ def _apply(node: Node, index: int, rest: tuple[Any, ...], x: Any, factor: Any) -
     return node.bind(*operands, *rest)[0]
 
 
-def check_expressible(rules: Decomposition, reference: Decomposition) -> None:
-    """Raise for rules of sites that a program does not show.
+def check_expressible(rules: Decomposition) -> None:
+    """Raise for a rule of a site that a program does not show.
 
     Raises:
-        NotOnTheStreamError: the decomposition changes residual sums, the embedding or the softmax itself.
+        NotOnTheStreamError: the decomposition treats the embedding apart from other products with weights.
     """
-    for site in ("residual", "softmax", "embedding"):
-        if getattr(rules, site) != getattr(reference, site):
-            raise NotOnTheStreamError(
-                f"The decomposition {rules.name!r} has a rule for the site `{site}`, which a traced program does not show: a sum in it may "
-                "be a residual or a bias. Use a decomposition that leaves it as it is, or build the model of dave_jax.effective.layers."
-            )
+    if rules.embedding is not differentiate:
+        raise NotOnTheStreamError(
+            f"The decomposition {rules.name!r} has a rule for the site `embedding`, which a traced program does not show: it is a product "
+            "with weights like any other. Use a decomposition that leaves it as it is, or build the model of dave_jax.effective.layers."
+        )

@@ -10,11 +10,11 @@ is the stream where nothing else is. `rank` orders nonlinearities for a product 
 
 import dataclasses
 from collections.abc import Sequence
-from typing import Any, Literal
+from typing import Literal
 
 import jax.numpy as jnp
 
-from dave_jax.effective.trace.graph import Node
+from dave_jax.effective.trace.graph import Graph, Node
 from dave_jax.effective.trace.rules import RULES, Behaviour, Elementwise, Linear, Opaque, Product, Step
 
 Policy = Literal["gate", "half", "left", "right"]
@@ -76,6 +76,11 @@ class Role:
     layer: bool = False
     completes: bool = False
 
+    @property
+    def even(self) -> bool:
+        """Whether no side of a product is the operator where an operator is made of it: of queries times keys, whatever they are."""
+        return self.operator is None or (bool(self.choice) and isinstance(self.behaviour, Product) and self.behaviour.contracts)
+
 
 def join(infos: Sequence[Info]) -> Info:
     """What a value is that may be any of these: the result of a branch, a carry."""
@@ -86,11 +91,12 @@ def join(infos: Sequence[Info]) -> Info:
     return Info(LIVE, max(info.rank for info in live), all(info.bare for info in live), marks)
 
 
-def classify(node: Node, operands: Sequence[Info], avals: Sequence[Any], policy: Policy) -> tuple[Role | None, list[Info]]:
+def classify(graph: Graph, node: Node, operands: Sequence[Info], policy: Policy) -> tuple[Role | None, list[Info]]:
     """The role of a node (None without a live operand) and what its outputs are."""
+    avals = [graph.avals[number] for number in node.outputs]
     if not any(info.live for info in operands):
         return None, [join(operands)] * len(avals)
-    role, results = _classify(node, operands, policy)
+    role, results = _classify(graph, node, operands, policy)
     if len(results) == 1:
         results = results * len(avals)
     with_place = []
@@ -101,7 +107,7 @@ def classify(node: Node, operands: Sequence[Info], avals: Sequence[Any], policy:
     return role, with_place
 
 
-def _classify(node: Node, operands: Sequence[Info], policy: Policy) -> tuple[Role, list[Info]]:
+def _classify(graph: Graph, node: Node, operands: Sequence[Info], policy: Policy) -> tuple[Role, list[Info]]:
     find = RULES.get(node.name)
     behaviour = None if find is None else find(node.params, tuple(info.live for info in operands))
     match behaviour:
@@ -113,7 +119,7 @@ def _classify(node: Node, operands: Sequence[Info], policy: Policy) -> tuple[Rol
             along = [operands[i] for i in stream if operands[i].live]
             return (role, [_linear(behaviour, along)]) if along else (Role(Opaque()), [_nonlinear(node, operands, SHIFTED)])
         case Product():
-            return _product(node, behaviour, operands, policy)
+            return _product(graph, node, behaviour, operands, policy)
         case Elementwise():
             return Role(behaviour), [_nonlinear(node, operands, CURVED if behaviour.vanishes else SHIFTED, elementwise=True)]
         case Step():
@@ -152,14 +158,14 @@ def _nonlinear(node: Node, operands: Sequence[Info], rank: int, *, elementwise: 
     return Info(LIVE, rank, True, marks, roots, _shared_place(operands) if elementwise else None)
 
 
-def _product(node: Node, behaviour: Product, operands: Sequence[Info], policy: Policy) -> tuple[Role, list[Info]]:
+def _product(graph: Graph, node: Node, behaviour: Product, operands: Sequence[Info], policy: Policy) -> tuple[Role, list[Info]]:
     a, b = operands[:2]
     if a.live and b.live:
         one_root = a.roots is not None and a.roots == b.roots and len(a.roots) == 1
         if not behaviour.contracts and (node.inputs[0] == node.inputs[1] or one_root):
             vanishes = not behaviour.divides and (a.rank < SHIFTED or b.rank < SHIFTED)
             return Role(Elementwise(vanishes)), [_nonlinear(node, operands, CURVED, elementwise=True)]
-        operator, choice = (1, "") if behaviour.divides else _choose(a, b, policy)
+        operator, choice = (1, "") if behaviour.divides else _choose(graph, node, a, b, policy)
         if operator is None:
             half = dataclasses.replace(join([a, b]), rank=max(a.rank, b.rank, BENT))
             return Role(behaviour, (0, 1), None, "gate", choice), [half]
@@ -178,7 +184,7 @@ def _product(node: Node, behaviour: Product, operands: Sequence[Info], policy: P
     return Role(behaviour, (index,)), [dataclasses.replace(stream, roots=roots, rank=rank, place=place)]
 
 
-def _choose(a: Info, b: Info, policy: Policy) -> tuple[int | None, str]:
+def _choose(graph: Graph, node: Node, a: Info, b: Info, policy: Policy) -> tuple[int | None, str]:
     """Which side of a product of two live values is the operator (None: each of them, half), and how that was decided if it had to be."""
     if a.bare != b.bare:
         return (0 if a.bare else 1), ""
@@ -186,9 +192,22 @@ def _choose(a: Info, b: Info, policy: Policy) -> tuple[int | None, str]:
         return (0 if a.rank > b.rank else 1), ""
     if policy in ("left", "right"):
         return (0 if policy == "left" else 1), policy
+    if policy == "gate":
+        left, right = (origin(graph, number) for number in node.inputs[:2])
+        if graph.computed_from(left, right) or graph.computed_from(right, left):  # W(x) x: what is made of x acts on it
+            return (0 if graph.computed_from(left, right) else 1), "gate"
     if policy == "gate" and a.rank != b.rank:
         return (0 if a.rank > b.rank else 1), "gate"
     return None, "half"
+
+
+def origin(graph: Graph, number: int) -> int:
+    """The value whose elements these are, in whatever shape."""
+    for node in reversed(graph.nodes):
+        if number in node.outputs and (find := RULES.get(node.name)) is not None:
+            behaviour = find(node.params, (True,) * len(node.inputs))
+            number = node.inputs[0] if isinstance(behaviour, Linear) and behaviour.reshapes else number
+    return number
 
 
 def _site(behaviour: Product, stream: Info, operator: Info) -> str:

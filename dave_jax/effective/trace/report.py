@@ -15,11 +15,13 @@ from dave_jax.effective.decomposition import Decomposition, resolve
 from dave_jax.effective.trace.analysis import Finding
 from dave_jax.effective.trace.decompose import decompose, trace, with_scales
 from dave_jax.effective.trace.kinds import Policy
+from dave_jax.effective.trace.secant import linearize
 
 KINDS = {
     "operator": "operators that act on the stream, and freeze",
     "multiplier": "activations without a product form, as phi(x) / x",
     "ambiguous": "products of two streams, and how they were resolved",
+    "rule": "residual sums and softmaxes, where the decomposition has a rule for them",
     "leak": "values without derivative that join the stream",
 }
 
@@ -75,14 +77,12 @@ def _note(finding: Finding, count: int) -> str:
     return "; ".join(filter(None, [finding.note, f"{count} times" if count > 1 else ""]))
 
 
-def inspect(
-    function: Callable[..., Any], image: ArrayLike, *, decomposition: str | Decomposition = "effective", gate: Policy = "gate"
-) -> Report:
+def inspect(function: Callable[..., Any], image: Any, *, decomposition: str | Decomposition = "effective", gate: Policy = "gate") -> Report:
     """Decompose a function at an image and report: operators with their source lines, ambiguous products, leaks, completeness.
 
     Args:
         function: of the image alone; close over the rest.
-        image: where. The sites do not depend on its values, the numbers do.
+        image: where: an array or a pytree of arrays. The sites do not depend on its values, the numbers do.
         decomposition: its name or itself.
         gate: as in `decompose`.
 
@@ -103,7 +103,7 @@ def inspect(
             return jnp.concatenate([jnp.ravel(leaf) for leaf in jax.tree.leaves(scaled(*arguments))])
 
         one = jnp.ones((), jnp.result_type(*jax.tree.leaves(image)))
-        outputs, derivative = jax.linearize(flat, image, one, one)
+        outputs, derivative = linearize(flat, image, one, one)
         zero, still = jnp.zeros_like(one), jax.tree.map(jnp.zeros_like, image)
         return outputs, derivative(image, zero, zero), derivative(still, one, zero), derivative(still, zero, one)
 

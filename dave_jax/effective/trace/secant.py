@@ -8,6 +8,7 @@ and m freezes. Near s = 0, where the quotient loses its digits, m is the derivat
 """
 
 from collections.abc import Callable
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -55,6 +56,19 @@ def _add_derivative_jvp(primals, tangents):
     output, constant, _ = primals
     constant = jnp.where(jnp.isfinite(constant), constant, 0)  # a mask's infinities never reach the output
     return output, tangents[0] + (constant * tangents[2]).astype(output.dtype)
+
+
+def linearize(function: Callable[..., Any], *primals: Any) -> tuple[Any, Callable[..., Any]]:
+    """As `jax.linearize`, also of functions whose parts have only a reverse pass: the transpose of the pull-back.
+
+    Example:
+        >>> value, derivative = linearize(lambda x, y: x * y, 2.0, 3.0)
+        >>> value.item(), derivative(1.0, 10.0).item()
+        (6.0, 23.0)
+    """
+    outputs, pull = jax.vjp(function, *primals)
+    transposed = jax.linear_transpose(pull, outputs)
+    return outputs, lambda *tangents: transposed(tangents)[0]
 
 
 def secant(function: Callable[[Values], Values], x: Values, y: Values, *, vanishing: bool) -> tuple[Values, Values]:
