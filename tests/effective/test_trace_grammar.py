@@ -1,4 +1,5 @@
-"""Random small networks from a grammar of layers: the same values, and complete. `DAVE_JAX_NETWORKS=3000` draws that many."""
+"""Random small networks from a grammar of layers: the same values, and complete. `DAVE_JAX_NETWORKS=3000` draws that many, other ones each
+time (`--hypothesis-seed` repeats them)."""
 
 import os
 
@@ -14,7 +15,8 @@ from trace_normalisations import layer_norm, rms_norm
 
 import dave_jax as dave
 
-NUM_NETWORKS = int(os.environ.get("DAVE_JAX_NETWORKS", "12"))
+WANTED = os.environ.get("DAVE_JAX_NETWORKS")
+NUM_NETWORKS = int(WANTED or 12)
 
 SMALL = [function for function in NETWORKS if function not in (sharded, checkpointed, scanned)]
 LAYERS = {f"activation {name}": function for name, function in ACTIVATIONS.items()} | {one.__name__: one for one in SMALL}
@@ -63,7 +65,7 @@ def networks(max_leaves):
     return st.recursive(st.one_of(layer, dense), grow, max_leaves=max_leaves)
 
 
-@settings(max_examples=NUM_NETWORKS, deadline=None, derandomize=True, suppress_health_check=list(HealthCheck), database=None)
+@settings(max_examples=NUM_NETWORKS, deadline=None, derandomize=not WANTED, suppress_health_check=list(HealthCheck), database=None)
 @given(networks(max_leaves=6), st.sampled_from(["gate", "half", "left", "right"]), st.integers(0, 5))
 def test_random_networks(network, gate, seed):
     with jax.enable_x64(True):
