@@ -17,7 +17,11 @@ from typing import Any
 FILE = Path(__file__).with_name("timm_architectures.json")
 """The shipped table."""
 
-_MODULES = ("vision_transformer", "deit")
+_MODULES = {"vision_transformer": "vit", "deit": "vit", "resnet": "resnet", "convnext": "convnext"}
+"""timm's modules of models, and the family of the networks in each."""
+
+_FAMILY = "vit"
+"""The one that the file leaves out."""
 
 _TAG_DEFAULTS: dict[str, Any] = {
     "hf_hub_id": "timm/{architecture}.{tag}",
@@ -38,9 +42,9 @@ def architectures() -> dict[str, dict[str, Any]]:
     """The shipped table, by name of the architecture.
 
     Returns:
-        For each architecture `options`, those of timm's constructor that differ from its defaults, and `tags`, timm's default first, with
-        the fields `hf_hub_id` (None where the weights are not on the hub), `num_classes`, `input_size` (channels first), `mean`, `std`,
-        `crop_pct`, `crop_mode`, `interpolation`, `license`.
+        For each architecture `family` (`vit`, `resnet`, `convnext`), `options`, those of timm's constructor that differ from its defaults,
+        and `tags`, timm's default first, with the fields `hf_hub_id` (None where the weights are not on the hub), `num_classes`,
+        `input_size` (channels first), `mean`, `std`, `crop_pct`, `crop_mode`, `interpolation`, `license`.
 
     Example:
         >>> tiny = architectures()["deit_tiny_patch16_224"]
@@ -67,6 +71,7 @@ def from_document(document: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
 
     return {
         architecture: {
+            "family": entry.get("family", _FAMILY),
             "options": entry["options"],
             "tags": {name: tag(architecture, name, fields) for name, fields in entry["tags"].items()},
         }
@@ -84,7 +89,8 @@ def to_text(table: Mapping[str, Mapping[str, Any]], version: str) -> str:
             tags.append(f"    {json.dumps(name)}: {json.dumps({key: value for key, value in fields.items() if value != usual[key]})}")
         listing = ",\n".join(tags)
         listing = f"{{\n{listing}\n  }}" if tags else "{}"
-        lines.append(f'  {json.dumps(architecture)}: {{"options": {json.dumps(entry["options"])}, "tags": {listing}}}')
+        family = "" if entry["family"] == _FAMILY else f'"family": {json.dumps(entry["family"])}, '
+        lines.append(f'  {json.dumps(architecture)}: {{{family}"options": {json.dumps(entry["options"])}, "tags": {listing}}}')
     return "\n".join(
         [
             "{",
@@ -99,27 +105,28 @@ def to_text(table: Mapping[str, Mapping[str, Any]], version: str) -> str:
 
 
 def table_of_timm() -> dict[str, dict[str, Any]]:
-    """The table of the timm that is installed: its live VisionTransformers, sorted by name.
+    """The table of the timm that is installed: its live VisionTransformers, ResNets and ConvNeXts, sorted by name.
 
     Each of timm's model functions is called with its builder replaced by one that keeps the arguments and builds nothing.
     """
-    timm, modules = _timm(""), [_timm(f".models.{name}") for name in _MODULES]
+    timm, modules = _timm(""), {name: _timm(f".models.{name}") for name in _MODULES}
     recorded: list[tuple[type, dict[str, Any]]] = []
 
     def keep(cls: type, variant: str, pretrained: bool, **arguments: Any) -> None:
         recorded.append((cls, arguments))
 
+    families = {name: family for module, family in _MODULES.items() for name in timm.list_models(module=module)}
     table = {}
-    builders = [module.build_model_with_cfg for module in modules]
+    builders = {name: module.build_model_with_cfg for name, module in modules.items()}
     try:
-        for module in modules:
+        for module in modules.values():
             module.build_model_with_cfg = keep
-        for name in sorted(name for module in _MODULES for name in timm.list_models(module=module)):
+        for name, family in sorted(families.items()):
             timm.model_entrypoint(name)()
-            table[name] = {"options": _options(*recorded.pop(), timm.get_pretrained_cfg(name)), "tags": _tags(name)}
+            table[name] = {"family": family, "options": _options(*recorded.pop(), timm.get_pretrained_cfg(name)), "tags": _tags(name)}
     finally:
-        for module, builder in zip(modules, builders, strict=True):
-            module.build_model_with_cfg = builder
+        for name, module in modules.items():
+            module.build_model_with_cfg = builders[name]
     return table
 
 
@@ -132,9 +139,10 @@ def _options(cls: type, arguments: Mapping[str, Any], pretrained: Any) -> dict[s
     """The arguments that differ from the constructor's defaults; image size and classes are the default tag's, as in timm."""
     height, width = pretrained.input_size[1:]
     given = {"img_size": height if height == width else (height, width), "num_classes": pretrained.num_classes} | dict(arguments)
-    parameters = inspect.signature(_timm(".models.vision_transformer").VisionTransformer).parameters
+    distilled = cls.__name__ == "VisionTransformerDistilled"
+    parameters = inspect.signature(cls.__mro__[1] if distilled else cls).parameters
     options = {name: _written(given[name]) for name in parameters if name in given and given[name] != parameters[name].default}
-    return options | ({"distilled": True} if cls.__name__ == "VisionTransformerDistilled" else {})
+    return options | ({"distilled": True} if distilled else {})
 
 
 def _tags(architecture: str) -> dict[str, dict[str, Any]]:
@@ -154,7 +162,9 @@ def _written(value: Any) -> Any:
         return f"{value.func.__name__}({bound})"
     if callable(value):
         return getattr(value, "__name__", type(value).__name__)
-    return list(value) if isinstance(value, (tuple, list)) else value
+    if isinstance(value, dict):
+        return {name: _written(inner) for name, inner in value.items()}
+    return [_written(inner) for inner in value] if isinstance(value, (tuple, list)) else value
 
 
 def main(arguments: list[str] | None = None) -> None:

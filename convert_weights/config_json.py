@@ -8,14 +8,19 @@ import dataclasses
 from collections.abc import Mapping
 from typing import Any
 
+import numpy as np
+
+from convert_weights import timm, timm_convnext, timm_resnet
 from convert_weights.architectures import architectures, near_names
-from convert_weights.timm import config_from_options
+from convert_weights.options import pair
 from dave_jax.models.positions import check_tiling
 from dave_jax.models.preprocess import Preprocessing
-from dave_jax.models.vit_config import ViTConfig
 
-_CLASS_DEFAULTS = "vision_transformer"
-"""The architecture whose options are the defaults of timm's class."""
+_CONVERTERS: dict[str, Any] = {"vit": timm, "resnet": timm_resnet, "convnext": timm_convnext}
+"""By family."""
+
+_CLASS_DEFAULTS = {"vision_transformer": "vit", "resnet": "resnet", "convnext": "convnext"}
+"""The architectures whose options are the defaults of timm's class, and their families."""
 
 _IMAGE_DEFAULTS = {
     "mean": (0.485, 0.456, 0.406),
@@ -36,14 +41,16 @@ class Description:
 
     Attributes:
         architecture: timm's name, without a tag.
-        config: the network, for the images that were asked for.
+        family: of the network: `vit`, `resnet` or `convnext`.
+        config: the network, a vision transformer's for the images that were asked for.
         checkpoint_size: height and width of the images that the checkpoint is for.
         preprocessing: from photographs to those images.
         class_names: one for each class, where the file has them all.
     """
 
     architecture: str
-    config: ViTConfig
+    family: str
+    config: Any
     checkpoint_size: tuple[int, int]
     preprocessing: Preprocessing
     class_names: tuple[str, ...] | None
@@ -55,6 +62,15 @@ class Description:
         SigLIP's averaging networks (`gap`) share checkpoints with those that pool by attention; timm leaves those arrays out too.
         """
         return ("attn_pool.",) if "siglip" in self.architecture and self.config.pooling != "map" else ()
+
+    def params(self, arrays: Mapping[str, np.ndarray], *, what: str = "the checkpoint") -> dict[str, Any]:
+        """The parameters that a timm state dict holds, NumPy float32; `what` to call it in errors.
+
+        Raises:
+            ConversionError: listing missing, leftover and misshapen arrays.
+        """
+        options = {"checkpoint_size": self.checkpoint_size, "not_needed": self.not_needed} if self.family == "vit" else {}
+        return _CONVERTERS[self.family].params_from_arrays(arrays, self.config, what=what, **options)
 
 
 def describe(
@@ -106,15 +122,19 @@ def _describe(
     options |= document.get("model_args") or {}
     if document.get("num_classes") is not None:
         options["num_classes"] = document["num_classes"]
-    options = _non_null(options)
-    checkpoint_size = _pair(options.get("img_size", 224))
-    options["img_size"], patch_size = image_size or checkpoint_size, _pair(options.get("patch_size", 16))
-    check_tiling(options["img_size"], patch_size)
-    _check_resampling(architecture, checkpoint_size, options["img_size"], patch_size)
-    config = config_from_options(options)
+    checkpoint_size = pair(options.get("img_size") or 224)
+    size = image_size or checkpoint_size
+    if entry["family"] == "vit":
+        options = _non_null(options) | {"img_size": size}
+        patch_size = pair(options.get("patch_size", 16))
+        check_tiling(size, patch_size)
+        _check_resampling(architecture, checkpoint_size, size, patch_size)
+    else:  # takes images of any size
+        options.pop("img_size", None)
+    config = _CONVERTERS[entry["family"]].config_from_options(options)
     try:
         preprocessing = Preprocessing(
-            image_size=config.image_size,
+            image_size=size,
             mean=_triple(settings["mean"]),
             std=_triple(settings["std"]),
             crop_fraction=float(settings["crop_pct"]),
@@ -125,15 +145,12 @@ def _describe(
         raise ValueError(
             f"{what} must say how photographs become images (mean, std, crop_pct, crop_mode, interpolation); correct it: {error}"
         ) from error
-    return Description(architecture, config, checkpoint_size, preprocessing, _class_names(document, settings, config.num_classes))
+    names = _class_names(document, settings, config.num_classes)
+    return Description(architecture, entry["family"], config, checkpoint_size, preprocessing, names)
 
 
 def _non_null(mapping: Mapping[str, Any]) -> dict[str, Any]:
     return {name: value for name, value in mapping.items() if value is not None}
-
-
-def _pair(size: Any) -> tuple[int, int]:
-    return (int(size), int(size)) if isinstance(size, (int, float)) else (int(size[0]), int(size[1]))
 
 
 def _triple(values: Any) -> tuple[float, float, float]:
@@ -144,22 +161,21 @@ def _triple(values: Any) -> tuple[float, float, float]:
 def _architecture(document: Mapping[str, Any], what: str) -> str:
     name = document.get("architecture")
     if not isinstance(name, str):
-        kind = "It looks like a file of transformers, whose layout dave_jax does not read. " if "model_type" in document else ""
         raise ValueError(
-            f'{what} must name a timm architecture, as in {{"architecture": "vit_base_patch16_224"}}; it names none. {kind}'
+            f'{what} must name a timm architecture, as in {{"architecture": "vit_base_patch16_224"}}; it names none. '
             "Save the model with timm (timm.models.save_for_hf), or write a config.json."
         )
     return name.partition(".")[0]
 
 
 def _entry(architecture: str, what: str) -> dict[str, Any]:
-    if architecture == _CLASS_DEFAULTS:
-        return {"options": {}, "tags": {}}
+    if architecture in _CLASS_DEFAULTS:
+        return {"family": _CLASS_DEFAULTS[architecture], "options": {}, "tags": {}}
     if architecture not in architectures():
         raise ValueError(
-            f"dave_jax loads the architectures of timm's VisionTransformer; {architecture!r}, named by {what}, is another kind of network "
-            f"or misspelt. {near_names(architecture, list(architectures()))} "
-            f"A VisionTransformer under a name of your own: write {_CLASS_DEFAULTS!r}, and its constructor options as model_args."
+            f"dave_jax loads the architectures of timm's VisionTransformer, ResNet and ConvNeXt; {architecture!r}, named by {what}, is "
+            f"another kind of network or misspelt. {near_names(architecture, list(architectures()))} One of these classes under a name "
+            f"of your own: write one of {list(_CLASS_DEFAULTS)}, and its constructor options as model_args."
         )
     return architectures()[architecture]
 

@@ -14,11 +14,15 @@ import numpy as np
 
 @dataclasses.dataclass(frozen=True)
 class Entry:
-    """One row: the checkpoint's key (`{i}` stands for the block), the parameter's path (`/` between levels), and the change of layout."""
+    """One row: the checkpoint's key (`{i}` stands for the block), the parameter's path (`/` between levels), and the change of layout.
+
+    Blocks are counted from `first`.
+    """
 
     source: str
     target: str
     layout: Callable[[np.ndarray], np.ndarray]
+    first: int = 0
 
 
 class ConversionError(ValueError):
@@ -56,7 +60,7 @@ def convert(
 
     Args:
         arrays: the checkpoint.
-        table: its rows; those of the parameters under `blocks/` are expanded and stacked over the blocks.
+        table: its rows; those of a key with `{i}` are expanded and stacked over the blocks.
         expected: the parameters' shapes, nested (`jax.eval_shape(init_params, ...)`).
         ignored: keys of the checkpoint that are known and not needed.
         adapt: further changes by target path, after the layout (a position embedding's new size).
@@ -78,7 +82,7 @@ def convert(
             continue
         row = rows[target]
         stacked = "{i}" in row.source
-        keys = [row.source.format(i=i) for i in range(shape[0])] if stacked else [row.source]
+        keys = [row.source.format(i=row.first + i) for i in range(shape[0])] if stacked else [row.source]
         used.update(keys)
         missing = [key for key in keys if key not in arrays]
         if missing:

@@ -3,71 +3,27 @@
     config = config_from_options({"patch_size": 16, "embed_dim": 384, "num_heads": 6})
     params = params_from_arrays(safetensors.numpy.load_file("model.safetensors"), config)
 
-The options are those of timm's constructor, written as JSON: layers by name, `"LayerNorm(eps=1e-05)"` where they carry arguments.
+The options are those of timm's constructor, as `options` reads them.
 """
 
 import re
 from collections.abc import Iterable, Mapping
-from functools import partial
 from typing import Any
 
 import jax
 import numpy as np
 
+from convert_weights.layouts import dense, norm, parts, patches, tokens, vector
+from convert_weights.options import ACTIVATIONS, NORMS, Options, named, pair
 from convert_weights.table import Entry, convert
 from dave_jax.models.positions import resample_positions
 from dave_jax.models.vit_config import ViTConfig, init_params
 
-_NORMS = {"layernorm": "layer_norm", "rmsnorm": "rms_norm"}
-_ACTIVATIONS = {"gelu": "gelu", "gelutanh": "gelu_tanh", "quickgelu": "quick_gelu", "silu": "silu", "swish": "silu", "relu": "relu"}
 _MLPS = {"mlp": None, "swiglu": "split", "glumlp": "packed", "swiglupacked": "packed"}
-_LEFT_OUT = {  # options that change training or bookkeeping only, or that the arrays and the other options already say
-    *("drop_rate", "pos_drop_rate", "patch_drop_rate", "proj_drop_rate", "attn_drop_rate", "drop_path_rate"),
-    *("weight_init", "fix_init", "dynamic_img_size", "device", "dtype", "pretrained", "pretrained_strict"),
-}
-
-
-def _plain(name: str) -> str:
-    return name.replace("_", "").lower()
-
-
-def _named(value: Any) -> tuple[str, dict[str, str]]:
-    """`"LayerNorm(eps=1e-05)"` as `("layernorm", {"eps": "1e-05"})`."""
-    name, _, arguments = str(value).partition("(")
-    pairs = (pair.split("=") for pair in arguments.rstrip(")").split(",") if pair)
-    return _plain(name), {key.strip(): argument.strip() for key, argument in pairs}
 
 
 _NOT_NEEDED = re.compile(r"mask_token|(.*\.)?\w*norm\d?\.C")
 """Keys known and left out: masked pre-training's token, and the centering matrices that the DAVE authors' code adds to LayerNorms."""
-
-
-class _Options:
-    """Constructor options being read: remembers what was read, and every problem."""
-
-    def __init__(self, options: Mapping[str, Any]):
-        self.options, self.read, self.problems = dict(options), set(_LEFT_OUT), []
-
-    def get(self, name: str, default: Any) -> Any:
-        self.read.add(name)
-        value = self.options.get(name)
-        return default if value is None else value
-
-    def pair(self, name: str, default: int) -> tuple[int, int]:
-        value = self.get(name, default)
-        return (int(value), int(value)) if isinstance(value, (int, float)) else (int(value[0]), int(value[1]))
-
-    def choose(self, name: str, default: str, choices: Mapping[str, Any]) -> tuple[Any, dict[str, str]]:
-        key, arguments = _named(self.get(name, default))
-        if key not in choices:
-            self.problems.append(f"{name} {self.options[name]!r} is none of {sorted(choices)}")
-        return choices.get(key), arguments
-
-    def only(self, name: str, *allowed: Any) -> None:
-        """The option must be one of `allowed`, the first being its default."""
-        value = self.get(name, allowed[0])
-        if (_plain(value) if isinstance(value, str) else value) not in allowed:
-            self.problems.append(f"{name}={self.options[name]!r} is not supported; only {list(allowed)}")
 
 
 def config_from_options(options: Mapping[str, Any]) -> ViTConfig:
@@ -82,16 +38,16 @@ def config_from_options(options: Mapping[str, Any]) -> ViTConfig:
         >>> config_from_options({"embed_dim": 192, "num_heads": 3, "init_values": 1e-5}).layer_scale
         True
     """
-    read = _Options(options)
+    read = Options(options)
     width = int(read.get("embed_dim", 768))
-    norm, norm_arguments = read.choose("norm_layer", "layernorm", _NORMS)
+    norm, norm_arguments = read.choose("norm_layer", "layernorm", NORMS)
     patch_norm = options.get("embed_norm_layer") is not None
-    patch_norm_kind, patch_norm_arguments = read.choose("embed_norm_layer", norm or "layernorm", _NORMS)
+    patch_norm_kind, patch_norm_arguments = read.choose("embed_norm_layer", norm or "layernorm", NORMS)
     if patch_norm and patch_norm_kind != norm:
         read.problems.append("embed_norm_layer and norm_layer must be of one kind")
-    activation, _ = read.choose("act_layer", "gelu", _ACTIVATIONS)
+    activation, _ = read.choose("act_layer", "gelu", ACTIVATIONS)
     gated, gate_arguments = read.choose("mlp_layer", "mlp", _MLPS)
-    if options.get("mlp_layer") and _named(options["mlp_layer"])[0] == "glumlp" and gate_arguments.get("gate_last") != "False":
+    if options.get("mlp_layer") and named(options["mlp_layer"])[0] == "glumlp" and gate_arguments.get("gate_last") != "False":
         read.problems.append(f"mlp_layer={options['mlp_layer']!r} has its gate last; only GluMlp(gate_last=False) is supported")
     hidden = int(width * float(read.get("mlp_ratio", 4.0)))
     pooling = read.get("global_pool", "token")
@@ -111,8 +67,8 @@ def config_from_options(options: Mapping[str, Any]) -> ViTConfig:
         read.problems.append("global_pool='map' with a packed gated MLP is not supported")
     pre_norm = bool(read.get("pre_norm", False))
     fields: dict[str, Any] = dict(
-        image_size=read.pair("img_size", 224),
-        patch_size=read.pair("patch_size", 16),
+        image_size=pair(read.get("img_size", 224)),
+        patch_size=pair(read.get("patch_size", 16)),
         width=width,
         depth=int(read.get("depth", 12)),
         num_heads=int(read.get("num_heads", 12)),
@@ -140,55 +96,8 @@ def config_from_options(options: Mapping[str, Any]) -> ViTConfig:
         pre_norm=pre_norm,
         final_norm="none" if not read.get("final_norm", True) else "pooled" if fc_norm else "tokens",
     )
-    read.problems += [f"unknown option {name}={options[name]!r}" for name in sorted(set(options) - read.read)]
-    if read.problems:
-        raise ValueError(
-            "dave_jax builds timm's VisionTransformer from options that it knows; it does not know these:\n  "
-            + "\n  ".join(read.problems)
-            + "\nCorrect config.json's model_args, or use another architecture (dave-jax models lists them)."
-        )
+    read.check("VisionTransformer")
     return ViTConfig(**fields)
-
-
-def _vector(array: np.ndarray) -> np.ndarray:
-    return array
-
-
-def _linear(array: np.ndarray) -> np.ndarray:
-    """(out, in) to (in, out)."""
-    return array.T
-
-
-def _tokens(array: np.ndarray) -> np.ndarray:
-    """(1, n, d) to (n, d)."""
-    return array.reshape(array.shape[-2:])
-
-
-def _patches(array: np.ndarray) -> np.ndarray:
-    """(out, channels, h, w) to (h * w * channels, out)."""
-    return array.transpose(2, 3, 1, 0).reshape(-1, array.shape[0])
-
-
-def _part(index: int, parts: int, array: np.ndarray) -> np.ndarray:
-    """One of `parts` equal groups of rows of a fused product, (out, in) to (in, out / parts); of a vector, its part."""
-    return np.split(array, parts)[index].T
-
-
-def _dense(source: str, target: str, layout=_linear) -> list[Entry]:
-    return [Entry(f"{source}.weight", f"{target}/kernel", layout), Entry(f"{source}.bias", f"{target}/bias", _vector)]
-
-
-def _norm(source: str, target: str) -> list[Entry]:
-    return [Entry(f"{source}.weight", f"{target}/scale", _vector), Entry(f"{source}.bias", f"{target}/bias", _vector)]
-
-
-def _parts(source: str, target: str, names: tuple[str, ...]) -> list[Entry]:
-    """The rows of a fused product that holds several of ours."""
-    return [
-        Entry(f"{source}.{kind}", f"{target}/{name}/{leaf}", partial(_part, index, len(names)))
-        for index, name in enumerate(names)
-        for kind, leaf in (("weight", "kernel"), ("bias", "bias"))
-    ]
 
 
 def table(config: ViTConfig, *, packed_gate: bool) -> list[Entry]:
@@ -200,41 +109,41 @@ def table(config: ViTConfig, *, packed_gate: bool) -> list[Entry]:
     """
     block, attention, mlp = "blocks/", "blocks/attention", "blocks/mlp"
     rows = [
-        *_dense("patch_embed.proj", "patch_embedding", _patches),
-        *_norm("patch_embed.norm", "patch_norm"),
-        Entry("pos_embed", "position_embedding", _tokens),
-        Entry("cls_token", "class_token", _tokens),
-        Entry("dist_token", "distillation_token", _tokens),
-        Entry("reg_token", "register_tokens", _tokens),
-        *_norm("norm_pre", "pre_norm"),
-        *_norm("blocks.{i}.norm1", f"{block}attention_norm"),
-        *_parts("blocks.{i}.attn.qkv", attention, ("query", "key", "value")),
-        *_norm("blocks.{i}.attn.q_norm", f"{attention}/query_norm"),
-        *_norm("blocks.{i}.attn.k_norm", f"{attention}/key_norm"),
-        *_norm("blocks.{i}.attn.norm", f"{attention}/norm"),
-        *_dense("blocks.{i}.attn.proj", f"{attention}/proj"),
-        Entry("blocks.{i}.ls1.gamma", f"{block}attention_scale/scale", _vector),
-        *_norm("blocks.{i}.norm2", f"{block}mlp_norm"),
-        *_norm("blocks.{i}.mlp.norm", f"{mlp}/norm"),
-        *_dense("blocks.{i}.mlp.fc2", f"{mlp}/fc2"),
-        Entry("blocks.{i}.ls2.gamma", f"{block}mlp_scale/scale", _vector),
-        *_norm("fc_norm" if config.final_norm == "pooled" else "norm", "final_norm"),
-        Entry("attn_pool.latent", "pool/latent", _tokens),
-        *_dense("attn_pool.q", "pool/attention/query"),
-        *_parts("attn_pool.kv", "pool/attention", ("key", "value")),
-        *_dense("attn_pool.proj", "pool/attention/proj"),
-        *_norm("attn_pool.norm", "pool/mlp_norm"),
-        *_dense("attn_pool.mlp.fc1", "pool/mlp/fc1"),
-        *_dense("attn_pool.mlp.fc2", "pool/mlp/fc2"),
-        *_dense("head", "head"),
-        *_dense("head_dist", "distillation_head"),
+        *dense("patch_embed.proj", "patch_embedding", patches),
+        *norm("patch_embed.norm", "patch_norm"),
+        Entry("pos_embed", "position_embedding", tokens),
+        Entry("cls_token", "class_token", tokens),
+        Entry("dist_token", "distillation_token", tokens),
+        Entry("reg_token", "register_tokens", tokens),
+        *norm("norm_pre", "pre_norm"),
+        *norm("blocks.{i}.norm1", f"{block}attention_norm"),
+        *parts("blocks.{i}.attn.qkv", attention, ("query", "key", "value")),
+        *norm("blocks.{i}.attn.q_norm", f"{attention}/query_norm"),
+        *norm("blocks.{i}.attn.k_norm", f"{attention}/key_norm"),
+        *norm("blocks.{i}.attn.norm", f"{attention}/norm"),
+        *dense("blocks.{i}.attn.proj", f"{attention}/proj"),
+        Entry("blocks.{i}.ls1.gamma", f"{block}attention_scale/scale", vector),
+        *norm("blocks.{i}.norm2", f"{block}mlp_norm"),
+        *norm("blocks.{i}.mlp.norm", f"{mlp}/norm"),
+        *dense("blocks.{i}.mlp.fc2", f"{mlp}/fc2"),
+        Entry("blocks.{i}.ls2.gamma", f"{block}mlp_scale/scale", vector),
+        *norm("fc_norm" if config.final_norm == "pooled" else "norm", "final_norm"),
+        Entry("attn_pool.latent", "pool/latent", tokens),
+        *dense("attn_pool.q", "pool/attention/query"),
+        *parts("attn_pool.kv", "pool/attention", ("key", "value")),
+        *dense("attn_pool.proj", "pool/attention/proj"),
+        *norm("attn_pool.norm", "pool/mlp_norm"),
+        *dense("attn_pool.mlp.fc1", "pool/mlp/fc1"),
+        *dense("attn_pool.mlp.fc2", "pool/mlp/fc2"),
+        *dense("head", "head"),
+        *dense("head_dist", "distillation_head"),
     ]
     if config.gated_mlp and packed_gate:
-        rows += _parts("blocks.{i}.mlp.fc1", mlp, ("gate", "fc1"))
+        rows += parts("blocks.{i}.mlp.fc1", mlp, ("gate", "fc1"))
     elif config.gated_mlp:
-        rows += [*_dense("blocks.{i}.mlp.fc1_g", f"{mlp}/gate"), *_dense("blocks.{i}.mlp.fc1_x", f"{mlp}/fc1")]
+        rows += [*dense("blocks.{i}.mlp.fc1_g", f"{mlp}/gate"), *dense("blocks.{i}.mlp.fc1_x", f"{mlp}/fc1")]
     else:
-        rows += _dense("blocks.{i}.mlp.fc1", f"{mlp}/fc1")
+        rows += dense("blocks.{i}.mlp.fc1", f"{mlp}/fc1")
     return rows
 
 

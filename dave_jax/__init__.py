@@ -35,10 +35,14 @@ from dave_jax.effective.trace.decompose import decompose as decompose
 from dave_jax.effective.trace.report import Report as Report
 from dave_jax.effective.trace.report import inspect as inspect
 from dave_jax.effective.trace.rules import rule as rule
+from dave_jax.models.convnext import ConvNeXt as ConvNeXt
+from dave_jax.models.convnext_config import ConvNeXtConfig as ConvNeXtConfig
 from dave_jax.models.hub import known_models as known_models
 from dave_jax.models.hub import load as load
 from dave_jax.models.model import Model as Model
 from dave_jax.models.preprocess import Preprocessing as Preprocessing
+from dave_jax.models.resnet import ResNet as ResNet
+from dave_jax.models.resnet_config import ResNetConfig as ResNetConfig
 from dave_jax.models.store import save as save
 from dave_jax.models.vit import ViT as ViT
 from dave_jax.models.vit_config import ViTConfig as ViTConfig

@@ -24,8 +24,8 @@ from dave_jax.models.model import Forward, Model, check_images, count_classes
 from dave_jax.models.traced import Traced
 from dave_jax.models.vit import ViT
 
-BIAS_LIKE = ("bias", "position_embedding", "class_token", "distillation_token", "register_tokens")
-"""Last names of the parameters that are added to the stream of tokens."""
+BIAS_LIKE = ("bias", "running_mean", "position_embedding", "class_token", "distillation_token", "register_tokens")
+"""Last names of the parameters that are added to the stream, or taken from it."""
 
 Path = tuple[str, ...]
 
@@ -59,7 +59,7 @@ class BiasContributions:
 
     @property
     def per_block(self) -> Float[Array, " depth"]:
-        """The sum of the terms of each block."""
+        """The sum of the terms of each block, of a vision transformer."""
         return sum((term for path, term in self.terms.items() if path.startswith("blocks/")), start=jnp.zeros(()))
 
 
@@ -167,4 +167,5 @@ def on_patches(path: Path, term: Array, vit: ViT) -> Float[Array, " patches"]:
 
 def _sum_tokens(path: Path, term: Array) -> Array:
     """The contribution of a parameter: a number, or one for each block."""
-    return jnp.sum(term, axis=tuple(range(1, term.ndim))) if path[0] == "blocks" else jnp.sum(term)
+    stacked = path[0] == "blocks" or (path[0] == "stages" and path[2] == "blocks")
+    return jnp.sum(term, axis=tuple(range(1, term.ndim))) if stacked else jnp.sum(term)

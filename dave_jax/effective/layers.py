@@ -27,7 +27,7 @@ from jaxtyping import Array, Float
 from dave_jax.effective.activations import multiplier
 from dave_jax.effective.decomposition import Decomposition
 from dave_jax.effective.operators import Centering, Chain, Dense, Diagonal, Identity, Mixing, Operator, Sum
-from dave_jax.effective.tokens import Average, Rearrange, Select
+from dave_jax.effective.tokens import Average, Pad, Rearrange, Select
 
 Params = Mapping[str, Any]
 Tokens = Float[Array, "tokens width"]
@@ -172,7 +172,7 @@ def attention(
     return y, Chain((*links, project))
 
 
-def layer_scale(params: Params, x: Tokens) -> Result:
+def layer_scale(params: Params, x: Float[Array, "... width"]) -> Result:
     """`y = gamma * x` (arXiv 2103.17239)."""
     op = Diagonal(_row(params["scale"], x.ndim), x.shape)
     return op(x), op
@@ -242,14 +242,15 @@ def pool(
     eps: float,
     probe: Float[Array, "heads 1 keys"] | None = None,
 ) -> Result:
-    """From tokens (n, d) to one (1, d): the class token, the average, or attention pooling (SigLIP's MAP head).
+    """From tokens (n, d) to one (1, d): the class token, the average, or attention pooling (SigLIP's MAP head); or to one of twice the
+    width (1, 2d), the class token beside the average.
 
     Args:
         params: of attention pooling (`latent`, `attention`, `mlp_norm`, `mlp`); empty for the others.
         x: the tokens, prefix tokens first.
         decomposition: the rules.
-        kind: `token`, `avg` or `map`.
-        num_prefix: how many leading tokens `avg` and `map` leave out.
+        kind: `token`, `avg`, `map` or `token_and_mean`.
+        num_prefix: how many leading tokens the average and `map` leave out.
         num_heads: of attention pooling.
         activation_name: of attention pooling.
         eps: of attention pooling's norm.
@@ -257,6 +258,12 @@ def pool(
     """
     if kind == "token":
         op: Operator = Select(x.shape, 0, 1)
+        return op(x), op
+    if kind == "token_and_mean":
+        patches = Select(x.shape, num_prefix, x.shape[0])
+        mean = Chain((patches, Average(patches.out_shape), Pad((1, x.shape[1]), 1, 0)))
+        both = Sum((Chain((Select(x.shape, 0, 1), Pad((1, x.shape[1]), 0, 1))), mean))
+        op = Chain((both, Rearrange(both.out_shape, both.out_shape, (0, 1), (1, 2 * x.shape[1]))))
         return op(x), op
     select = Select(x.shape, num_prefix, x.shape[0]) if num_prefix else Identity(x.shape)
     x = select(x)

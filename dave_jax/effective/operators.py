@@ -57,7 +57,7 @@ class Operator(abc.ABC):
     def as_matrix(self) -> Float[Array, "rows columns"]:
         """The dense matrix: `A.as_matrix() @ x.ravel() == A(x).ravel()`. For inspection and tests: it is large."""
         size = math.prod(self.in_shape)
-        dtype = jnp.result_type(float, *jax.tree.leaves(self))
+        dtype = jnp.result_type(float, *(leaf for leaf in jax.tree.leaves(self) if jnp.issubdtype(leaf.dtype, jnp.floating)))
         columns = jax.vmap(lambda unit: self(unit.reshape(self.in_shape)).ravel())(jnp.eye(size, dtype=dtype))
         return columns.T
 

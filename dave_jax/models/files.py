@@ -27,6 +27,7 @@ class Found:
         place: where they are: a path, or repository and commit.
         weights: safetensors files.
         config: `config.json`, or None.
+        beside: another file of the model, by its name; None where there is none.
         architecture, tag: timm's, where the model was asked for by them.
     """
 
@@ -34,6 +35,7 @@ class Found:
     place: str
     weights: tuple[Path, ...]
     config: Path | None
+    beside: Callable[[str], Path | None]
     architecture: str | None = None
     tag: str | None = None
 
@@ -68,9 +70,12 @@ def find_local(path: Path) -> Found:
         folder, weights = path.parent, (path,)
         if path.suffix != ".safetensors":
             raise _no_weights(f"{str(path)!r}", [path.name])
-    config = folder / CONFIG
     name = path.stem if path.is_file() and path.name != WEIGHTS else folder.resolve().name
-    return Found(name, str(path), weights, config if config.exists() else None)
+
+    def beside(file: str) -> Path | None:
+        return folder / file if (folder / file).exists() else None
+
+    return Found(name, str(path), weights, beside(CONFIG), beside)
 
 
 def find_on_hub(name: str, revision: str | None, check: Callable[[Found], object]) -> Found:
@@ -102,7 +107,7 @@ def find_on_hub(name: str, revision: str | None, check: Callable[[Found], object
         )
     config = _download(repository, CONFIG, revision)
     commit = _commit(config) or revision  # the weights of the same commit, should the branch move
-    found = Found(label, f"{repository}@{commit}", (), config, architecture, tag)
+    found = Found(label, f"{repository}@{commit}", (), config, lambda file: _download(repository, file, commit), architecture, tag)
     if config is not None:
         check(found)
     weights = _download_weights(repository, commit)

@@ -18,13 +18,15 @@ import jax
 from dave_jax.config import DaveConfig
 from dave_jax.models import store
 from dave_jax.models.checkpoint import Checkpoint
-from dave_jax.models.files import Found, find_local, find_on_hub, is_local
+from dave_jax.models.families import FAMILIES
+from dave_jax.models.files import CONFIG, Found, find_local, find_on_hub, is_local
 from dave_jax.models.model import Model
 from dave_jax.models.presets import preset
-from dave_jax.models.vit import ViT
 
 EMBEDDED = Path(__file__).parents[1] / "assets" / "default"
 """The folder of the embedded model."""
+
+_PROCESSOR = "preprocessor_config.json"
 
 
 def load(name: str | os.PathLike | None = None, *, image_size: int | tuple[int, int] | None = None, revision: str | None = None) -> Model:
@@ -34,12 +36,13 @@ def load(name: str | os.PathLike | None = None, *, image_size: int | tuple[int, 
         name: one of
 
             - None: the small model embedded in the package;
-            - a folder in the format of `store.save`, or in timm's layout (`config.json`, `model.safetensors`, which may be sharded);
+            - a folder in the format of `store.save`, or in timm's layout (`config.json`, `model.safetensors`, which may be sharded), or in
+              that of transformers (`preprocessor_config.json` too);
             - a `.safetensors` file of either kind;
             - a name of timm, `deit3_base_patch16_224.fb_in1k`; without a tag (`deit3_base_patch16_224`) timm's first;
             - a repository of the Hugging Face hub, `org/repo` or `org/repo@revision`; `hf-hub:` may stand in front.
-        image_size: another height and width than the checkpoint's, in pixels (an integer is both); the position embedding is resampled as
-            timm does, and photographs are prepared to that size.
+        image_size: another height and width than the checkpoint's, in pixels (an integer is both); a position embedding is resampled as
+            timm or transformers does, and photographs are prepared to that size.
         revision: a branch, tag or commit of the repository.
 
     Returns:
@@ -114,7 +117,8 @@ def _size(image_size: Any) -> tuple[int, int] | None:
 
 
 def _describe(found: Found, image_size: tuple[int, int] | None) -> Any:
-    """What config.json and the name say about the weights: a `convert_weights.config_json.Description`."""
+    """What config.json and the name say about the weights: a `Description` of `config_json` or `huggingface` in `convert_weights`."""
+    from convert_weights import huggingface
     from convert_weights.config_json import describe
 
     if found.config is None:
@@ -123,14 +127,28 @@ def _describe(found: Found, image_size: tuple[int, int] | None) -> Any:
             '{"architecture": "vit_base_patch16_224", "num_classes": 9, "pretrained_cfg": {"mean": [0.5, 0.5, 0.5], "std": [1, 1, 1]}}.'
             " Add one (constructor options that differ from the architecture's go into model_args)."
         )
-    what = repr(str(found.config))
+    document, what = _object(found.config), repr(str(found.config))
+    if "architecture" in document or "model_type" not in document:
+        return describe(document, architecture=found.architecture, tag=found.tag, image_size=image_size, what=what)
+    processor = found.beside(_PROCESSOR)
+    if processor is None:
+        raise FileNotFoundError(
+            f"{found.place!r} needs a {_PROCESSOR} beside its {CONFIG} of transformers: it says how photographs are prepared. "
+            "Add the file of the model that it was trained from, or save its image processor there (save_pretrained)."
+        )
+    described = {"image_size": image_size, "what": what, "processor_what": repr(str(processor))}
+    return huggingface.describe(document, _object(processor), **described)
+
+
+def _object(file: Path) -> dict[str, Any]:
+    """The JSON object of a file."""
     try:
-        document = json.loads(found.config.read_text(encoding="utf-8"))
+        document = json.loads(file.read_text(encoding="utf-8"))
     except ValueError as error:
-        raise ValueError(f"{what} must be JSON; it is not ({error}). Download or write it again.") from error
+        raise ValueError(f"{str(file)!r} must be JSON; it is not ({error}). Download or write it again.") from error
     if not isinstance(document, dict):
-        raise ValueError(f"{what} must be a JSON object; it is a {type(document).__name__}. Download or write it again.")
-    return describe(document, architecture=found.architecture, tag=found.tag, image_size=image_size, what=what)
+        raise ValueError(f"{str(file)!r} must be a JSON object; it is a {type(document).__name__}. Download or write it again.")
+    return document
 
 
 def _assemble(found: Found, image_size: tuple[int, int] | None) -> Model:
@@ -138,15 +156,10 @@ def _assemble(found: Found, image_size: tuple[int, int] | None) -> Model:
     checkpoint = Checkpoint(found.weights)
     if store.is_stored(checkpoint):
         return store.read(found.weights[0], image_size=image_size, place=found.place)
-    from convert_weights.timm import params_from_arrays
-
     read = _describe(found, image_size)
-    params = params_from_arrays(
-        checkpoint, read.config, checkpoint_size=read.checkpoint_size, not_needed=read.not_needed, what=repr(found.place)
-    )
     return Model(
-        params=jax.device_put(params),
-        forward=ViT(read.config),
+        params=jax.device_put(read.params(checkpoint, what=repr(found.place))),
+        forward=FAMILIES[read.family].network(read.config),
         config=preset(read.architecture) or DaveConfig(),
         preprocessing=read.preprocessing,
         class_names=read.class_names,

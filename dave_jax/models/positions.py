@@ -8,22 +8,50 @@ import numpy as np
 from jaxtyping import Array, Float
 
 
+def _antialiased(rows: Float[Array, "h w width"], grid: tuple[int, int]) -> Float[Array, "new_h new_w width"]:
+    return jax.image.resize(rows, (*grid, rows.shape[2]), "cubic", antialias=True)
+
+
+def _bicubic(rows: Float[Array, "h w width"], grid: tuple[int, int]) -> Float[Array, "new_h new_w width"]:
+    down, across = (_cubic_weights(old, new) for old, new in zip(rows.shape[:2], grid, strict=True))
+    return jnp.einsum("iy,jx,yxc->ijc", down, across, rows, precision="highest")
+
+
+def _cubic_weights(old: int, new: int) -> Float[np.ndarray, "new old"]:
+    """What each new row takes of the old ones."""
+    centres = (np.arange(new) + 0.5) * old / new - 0.5
+    nearest = np.floor(centres).astype(int)[:, None] + np.arange(-1, 3)
+    x = np.abs(centres[:, None] - nearest)
+    near, far = (1.25 * x - 2.25) * x * x + 1, ((-0.75 * x + 3.75) * x - 6) * x + 3
+    weights = np.zeros((new, old))
+    np.add.at(weights, (np.arange(new)[:, None], np.clip(nearest, 0, old - 1)), np.where(x <= 1, near, far))
+    return weights.astype(np.float32)
+
+
+RESAMPLINGS = {"antialiased": _antialiased, "bicubic": _bicubic}
+"""How to resample the patches' rows, by name."""
+
+
 def resample_positions(
     embedding: Float[Array, "tokens width"] | np.ndarray,
     grid: tuple[int, int],
     *,
     num_prefix: int,
     old_grid: tuple[int, int] | None = None,
+    resampling: str = "antialiased",
 ) -> Float[Array, "new_tokens width"] | np.ndarray:
-    """Resample a learned position embedding to another grid of patches, as timm does.
+    """Resample a learned position embedding to another grid of patches, in float32; the rows of prefix tokens are kept.
 
-    Bicubic (Keys, a = -1/2) with antialiasing, in float32; the rows of prefix tokens are kept.
+    Cubic convolution (Keys 1981) whose samples are half pixels apart from the borders: `antialiased` with a = -1/2 and a kernel that widens
+    where the grid shrinks (timm), `bicubic` with a = -3/4, a kernel of four samples always, and the border's row repeated outside
+    (transformers).
 
     Args:
         embedding: prefix rows, then one row a patch, row by row.
         grid: the new rows and columns of patches.
         num_prefix: rows in front that belong to no patch.
         old_grid: the rows and columns of patches that the embedding is for; None takes `grid` itself if it has as many, else a square.
+        resampling: a key of `RESAMPLINGS`.
 
     Returns:
         The embedding itself if its grid is `grid` already; of the type that came (NumPy or JAX).
@@ -48,7 +76,7 @@ def resample_positions(
         return embedding
     width = embedding.shape[1]
     rows = jnp.asarray(embedding[num_prefix:], jnp.float32).reshape(*old_grid, width)
-    resampled = jax.image.resize(rows, (*grid, width), "cubic", antialias=True).reshape(-1, width)
+    resampled = RESAMPLINGS[resampling](rows, grid).reshape(-1, width)
     if isinstance(embedding, np.ndarray):
         return np.concatenate([embedding[:num_prefix], np.asarray(resampled)])
     return jnp.concatenate([embedding[:num_prefix], resampled.astype(embedding.dtype)])

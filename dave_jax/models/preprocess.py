@@ -17,6 +17,7 @@ Photo = str | os.PathLike | Image.Image | np.ndarray | jax.Array
 
 _RESAMPLING = {name: Image.Resampling[name.upper()] for name in ("nearest", "bilinear", "bicubic", "box", "hamming", "lanczos")}
 _CROP_MODES = ("center", "squash", "border")
+_CROP_STARTS = ("even", "down")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -26,6 +27,8 @@ class Preprocessing:
     A photograph is resized towards `floor(image_size / crop_fraction)`, its centre of `image_size` is cut out, and the pixels p in [0, 1]
     become `(p - mean) / std`. Where the resized photograph is smaller than the crop, a border fills the rest.
 
+    transformers' processors for Pillow do the same but for where the crop starts (`crop_start`).
+
     Attributes:
         image_size: height and width of the result, in pixels.
         mean: of each channel, subtracted from pixels in [0, 1].
@@ -34,6 +37,8 @@ class Preprocessing:
         crop_mode: `center` keeps the aspect and resizes the shortest edge, `squash` resizes both edges and ignores the aspect, `border`
             keeps the aspect, resizes the longest edge and fills the border with `mean`.
         interpolation: Pillow's resampling filter; all but `nearest` are antialiased.
+        crop_start: half the excess of the resized edge over the crop, where that is no whole pixel: `even`, a tie to the even pixel (timm),
+            or `down` (transformers).
 
     Example:
         >>> preprocessing = Preprocessing(image_size=(8, 6))
@@ -48,6 +53,7 @@ class Preprocessing:
     crop_fraction: float = 0.875
     crop_mode: Literal["center", "squash", "border"] = "center"
     interpolation: Literal["nearest", "bilinear", "bicubic", "box", "hamming", "lanczos"] = "bicubic"
+    crop_start: Literal["even", "down"] = "even"
 
     def __post_init__(self):
         problems = []
@@ -59,7 +65,7 @@ class Preprocessing:
                 problems.append(f"{name} must be a tuple of three {'positive ' if low == 0 else ''}numbers; got {value!r}")
         if not 0.0 < self.crop_fraction < math.inf:
             problems.append(f"crop_fraction must be positive; got {self.crop_fraction}")
-        for name, choices in (("crop_mode", _CROP_MODES), ("interpolation", tuple(_RESAMPLING))):
+        for name, choices in (("crop_mode", _CROP_MODES), ("interpolation", tuple(_RESAMPLING)), ("crop_start", _CROP_STARTS)):
             if getattr(self, name) not in choices:
                 problems.append(f"{name} must be one of {list(choices)}; got {getattr(self, name)!r}")
         if problems:
@@ -106,13 +112,14 @@ class Preprocessing:
         height, width = self.image_size
         red, green, blue = (round(255 * value) for value in self.mean) if self.crop_mode == "border" else (0, 0, 0)
         frame = Image.new("RGB", (width, height), (red, green, blue))
-        frame.paste(photo, (_offset(photo.width, width), _offset(photo.height, height)))
+        frame.paste(photo, (self._offset(photo.width, width), self._offset(photo.height, height)))
         return np.asarray(frame)
 
-
-def _offset(edge: int, crop: int) -> int:
-    """Where a resized edge starts in the crop: half the border, rounded down, or minus half the excess, a tie rounded to even."""
-    return (crop - edge) // 2 if edge < crop else -round((edge - crop) / 2)
+    def _offset(self, edge: int, crop: int) -> int:
+        """Where a resized edge starts in the crop: half the border, rounded down, or minus half the excess, rounded by `crop_start`."""
+        if edge < crop:
+            return (crop - edge) // 2
+        return -round((edge - crop) / 2) if self.crop_start == "even" else -((edge - crop) // 2)
 
 
 def load_photo(photo: Photo) -> Image.Image:

@@ -2,19 +2,21 @@
 
 import dataclasses
 
+from dave_jax.models.families import family_of
 from dave_jax.models.model import Model
 from dave_jax.models.positions import check_tiling, resample_positions
 from dave_jax.models.vit import ViT
 
 
 def at_image_size(model: Model, image_size: tuple[int, int]) -> Model:
-    """The model for images of another size: the position embedding resampled from the model's own grid to the new one.
+    """The model for images of another size: a position embedding resampled from the model's own grid to the new one.
 
     `load(name, image_size=...)` resamples from the checkpoint's grid instead, which differs where the model was loaded at yet another size.
+    Convolutional networks take any size as they are.
 
     Args:
-        model: a vision transformer.
-        image_size: height and width in pixels, multiples of the patch size.
+        model: with a network of dave_jax.
+        image_size: height and width in pixels; for a vision transformer multiples of the patch size.
 
     Raises:
         TypeError: the model is none of ours.
@@ -27,20 +29,27 @@ def at_image_size(model: Model, image_size: tuple[int, int]) -> Model:
     """
     if image_size == model.preprocessing.image_size:
         return model
-    if not isinstance(model.forward, ViT):
+    preprocessing = dataclasses.replace(model.preprocessing, image_size=image_size)
+    if family_of(model.forward) is None:
         raise TypeError(
-            f"Only a vision transformer of dave_jax can change its image size; {model.name!r} is a {type(model.forward).__name__}. "
+            f"Only a network of dave_jax can change its image size; {model.name!r} is a {type(model.forward).__name__}. "
             "Build the model at the size that you need."
         )
+    if not isinstance(model.forward, ViT):
+        return dataclasses.replace(model, preprocessing=preprocessing)
     own = model.forward.config
     check_tiling(image_size, own.patch_size)
     config = dataclasses.replace(own, image_size=image_size)
     position = resample_positions(
-        model.params["position_embedding"], config.grid, num_prefix=own.num_prefix * own.position_on_prefix, old_grid=own.grid
+        model.params["position_embedding"],
+        config.grid,
+        num_prefix=own.num_prefix * own.position_on_prefix,
+        old_grid=own.grid,
+        resampling=own.position_resampling,
     )
     return dataclasses.replace(
         model,
         params=model.params | {"position_embedding": position},
         forward=ViT(config),
-        preprocessing=dataclasses.replace(model.preprocessing, image_size=image_size),
+        preprocessing=preprocessing,
     )

@@ -20,12 +20,12 @@ from safetensors.numpy import save_file
 from convert_weights.table import Entry, convert, flatten
 from dave_jax.config import DaveConfig
 from dave_jax.models.checkpoint import Checkpoint
+from dave_jax.models.families import FAMILIES, family_of
 from dave_jax.models.files import WEIGHTS
 from dave_jax.models.model import Model
 from dave_jax.models.positions import check_tiling, resample_positions
 from dave_jax.models.preprocess import Preprocessing
-from dave_jax.models.vit import ViT
-from dave_jax.models.vit_config import ViTConfig, init_params
+from dave_jax.models.vit_config import ViTConfig
 
 _ENTRY, _VERSION = "dave_jax", 1
 _SCALE = ".scale"
@@ -42,7 +42,7 @@ def save(model: Model, directory: str | os.PathLike, *, quantise: bool = False) 
     The file appears whole or not at all.
 
     Args:
-        model: with a `ViT` for its forward pass.
+        model: with a network of dave_jax for its forward pass: a `ViT`, `ResNet` or `ConvNeXt`.
         directory: made if it is missing.
         quantise: store kernels as 8-bit integers, a quarter of the size, and the rest in half precision. An element of a kernel moves by at
             most half a step, which is 1/127 of its output channel's largest element.
@@ -51,11 +51,13 @@ def save(model: Model, directory: str | os.PathLike, *, quantise: bool = False) 
         The file.
 
     Raises:
-        TypeError: the model is no `ViT`.
+        TypeError: the model's forward pass is another function.
         ValueError: the folder holds a checkpoint of another format, which would be lost.
 
     Example:
         >>> import tempfile
+        >>> from dave_jax.models.vit import ViT
+        >>> from dave_jax.models.vit_config import init_params
         >>> vit = ViT(ViTConfig(image_size=(8, 8), patch_size=(4, 4), width=8, depth=1, num_heads=2, mlp_width=8, num_classes=3))
         >>> model = Model(init_params(jax.random.key(0), vit.config), vit, preprocessing=Preprocessing(image_size=(8, 8)), name="tiny")
         >>> with tempfile.TemporaryDirectory() as directory:
@@ -63,10 +65,10 @@ def save(model: Model, directory: str | os.PathLike, *, quantise: bool = False) 
         ...     read(directory).name
         'tiny'
     """
-    if not isinstance(model.forward, ViT):
-        raise TypeError(
-            f"The format holds vision transformers (models.vit.ViT); got a model whose forward is {type(model.forward).__name__}."
-        )
+    family = family_of(model.forward)
+    if family is None:
+        known = [known.network.__name__ for known in FAMILIES.values()]
+        raise TypeError(f"The format holds the networks of dave_jax, {known}; got a model whose forward is {type(model.forward).__name__}.")
     path = Path(directory) / WEIGHTS
     if path.exists() and not is_stored(Checkpoint([path])):
         raise ValueError(f"{str(path)!r} is a checkpoint of another format, and would be overwritten. Choose another folder.")
@@ -80,7 +82,7 @@ def save(model: Model, directory: str | os.PathLike, *, quantise: bool = False) 
             arrays[key] = array.astype(np.float16) if quantise else array
     temporary = path.with_name(f".{uuid.uuid4().hex}.tmp")
     try:
-        save_file(arrays, temporary, metadata={_ENTRY: json.dumps(_description(model, model.forward.config), sort_keys=True)})
+        save_file(arrays, temporary, metadata={_ENTRY: json.dumps(_description(model, family), sort_keys=True)})
         temporary.replace(path)
     finally:
         temporary.unlink(missing_ok=True)
@@ -92,7 +94,7 @@ def read(location: str | os.PathLike, *, image_size: tuple[int, int] | None = No
 
     Args:
         location: of the folder or file.
-        image_size: another height and width than the stored one; the position embedding is resampled as timm does.
+        image_size: another height and width than the stored one; a position embedding is resampled as its source does it.
         place: what to call the location in the model's `source`; None takes its path.
 
     Raises:
@@ -109,35 +111,41 @@ def read(location: str | os.PathLike, *, image_size: tuple[int, int] | None = No
         stored = json.loads(checkpoint.metadata[_ENTRY])
         if stored["version"] != _VERSION:
             raise ValueError(f"version {stored['version']}, where this dave_jax reads {_VERSION}; update it")
-        own, preprocessing = ViTConfig(**_tuples(stored["vit"])), Preprocessing(**_tuples(stored["preprocessing"]))
+        family = next((name for name in FAMILIES if name in stored), None)
+        if family is None:
+            raise ValueError(f"no network of {list(FAMILIES)}; update it")
+        config, preprocessing = FAMILIES[family].config(**_tuples(stored[family])), Preprocessing(**_tuples(stored["preprocessing"]))
         dave_config, names = DaveConfig(**stored["dave_config"]), stored["class_names"]
         name, source = str(stored["name"]), str(stored["source"])
     except (KeyError, TypeError, ValueError) as error:
         raise ValueError(f"The metadata of {str(path)!r} must describe a model of dave_jax; they do not ({error}).") from error
-    check_tiling(image_size or own.image_size, own.patch_size)
-    config = dataclasses.replace(own, image_size=image_size or own.image_size)
-    expected = jax.eval_shape(lambda key: init_params(key, config), jax.random.key(0))
-    num_prefix = config.num_prefix if config.position_on_prefix else 0
-
-    def resample(array: np.ndarray) -> np.ndarray:
-        return np.asarray(resample_positions(array, config.grid, num_prefix=num_prefix, old_grid=own.grid))
-
-    params = convert(
-        _Dequantised(checkpoint),
-        [Entry(key, key, np.asarray) for key in flatten(expected)],
-        expected,
-        adapt={"position_embedding": resample},
-        what=str(path),
-    )
+    size, adapt = image_size or preprocessing.image_size, {}
+    if isinstance(config, ViTConfig):
+        config, adapt = _at_size(config, size)
+    expected = jax.eval_shape(lambda key: FAMILIES[family].init_params(key, config), jax.random.key(0))
+    rows = [Entry(key, key, np.asarray) for key in flatten(expected)]
     return Model(
-        params=jax.device_put(params),
-        forward=ViT(config),
+        params=jax.device_put(convert(_Dequantised(checkpoint), rows, expected, adapt=adapt, what=str(path))),
+        forward=FAMILIES[family].network(config),
         config=dave_config,
-        preprocessing=dataclasses.replace(preprocessing, image_size=config.image_size),
+        preprocessing=dataclasses.replace(preprocessing, image_size=size),
         class_names=None if names is None else tuple(names),
         name=name,
         source=f"{place or path} {checkpoint.fingerprint}" + (f", from {source}" if source else ""),
     )
+
+
+def _at_size(own: ViTConfig, size: tuple[int, int]) -> tuple[ViTConfig, dict[str, Any]]:
+    """The configuration for images of that size, and the change of the position embedding."""
+    check_tiling(size, own.patch_size)
+    config = dataclasses.replace(own, image_size=size)
+    num_prefix = config.num_prefix if config.position_on_prefix else 0
+
+    def resample(array: np.ndarray) -> np.ndarray:
+        options = {"num_prefix": num_prefix, "old_grid": own.grid, "resampling": own.position_resampling}
+        return np.asarray(resample_positions(array, config.grid, **options))
+
+    return config, {"position_embedding": resample}
 
 
 class _Dequantised(Mapping[str, np.ndarray]):
@@ -164,7 +172,8 @@ def _quantise(kernel: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     return np.rint(kernel / scale).astype(np.int8), scale
 
 
-def _description(model: Model, config: ViTConfig) -> dict[str, Any]:
+def _description(model: Model, family: str) -> dict[str, Any]:
+    network: Any = model.forward
     settings = {
         name: value if value is None or isinstance(value, (int, str)) else float(value) for name, value in vars(model.config).items()
     }
@@ -172,7 +181,7 @@ def _description(model: Model, config: ViTConfig) -> dict[str, Any]:
         "version": _VERSION,
         "name": model.name,
         "source": model.source,
-        "vit": dataclasses.asdict(config),
+        family: dataclasses.asdict(network.config),
         "preprocessing": dataclasses.asdict(model.preprocessing),
         "class_names": model.class_names,
         "dave_config": settings,

@@ -8,6 +8,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, PRNGKeyArray
 
 from dave_jax.effective.activations import MULTIPLIERS
+from dave_jax.models.positions import RESAMPLINGS
 
 Params = dict[str, Any]
 
@@ -26,7 +27,8 @@ class ViTConfig:
         num_classes: logits; 0 returns the pooled features.
         class_token, distillation_token, num_registers: tokens in front of the patches, in this order.
         position_on_prefix: whether the position embedding has rows for those tokens.
-        pooling: `token`, `avg` or `map` (attention pooling).
+        position_resampling: how the position embedding becomes another image size's: `antialiased` (timm) or `bicubic` (transformers).
+        pooling: `token`, `avg`, `map` (attention pooling), or `token_and_mean`: the class token beside the mean of the patches (DINOv2).
         pool_prefix: whether `avg` and `map` pool over the prefix tokens too.
         norm: `layer_norm` or `rms_norm`.
         eps: of every norm but the patch embedding's.
@@ -52,6 +54,7 @@ class ViTConfig:
     distillation_token: bool = False
     num_registers: int = 0
     position_on_prefix: bool = True
+    position_resampling: str = "antialiased"
     pooling: str = "token"
     pool_prefix: bool = False
     norm: str = "layer_norm"
@@ -73,7 +76,8 @@ class ViTConfig:
     def __post_init__(self):
         problems = []
         for name, allowed in (
-            ("pooling", ("token", "avg", "map")),
+            ("position_resampling", tuple(RESAMPLINGS)),
+            ("pooling", ("token", "avg", "map", "token_and_mean")),
             ("norm", ("layer_norm", "rms_norm")),
             ("activation", tuple(MULTIPLIERS)),
             ("final_norm", ("tokens", "pooled", "none")),
@@ -89,8 +93,10 @@ class ViTConfig:
             if patch < 1 or size < patch or size % patch:
                 problems.append(f"image_size must be a multiple of patch_size {self.patch_size}; got {self.image_size}")
                 break
-        if self.pooling == "token" and not self.class_token:
-            problems.append("pooling 'token' needs class_token=True")
+        if self.pooling in ("token", "token_and_mean") and not self.class_token:
+            problems.append(f"pooling {self.pooling!r} needs class_token=True")
+        if self.pooling == "token_and_mean" and (self.final_norm == "pooled" or self.pool_prefix):
+            problems.append("pooling 'token_and_mean' needs final_norm 'tokens' or 'none', and pool_prefix=False")
         if self.distillation_token and (self.pooling != "token" or self.final_norm == "pooled"):
             problems.append("distillation_token needs pooling 'token' and final_norm 'tokens' or 'none'")
         if problems:
@@ -177,7 +183,7 @@ def init_params(key: PRNGKeyArray, config: ViTConfig) -> Params:
             "mlp": {"fc1": dense(width, config.mlp_width), "fc2": dense(config.mlp_width, width)},
         }
     if config.num_classes:
-        params["head"] = dense(width, config.num_classes)
+        params["head"] = dense(2 * width if config.pooling == "token_and_mean" else width, config.num_classes)
         if config.distillation_token:
             params["distillation_head"] = dense(width, config.num_classes)
     return params

@@ -12,6 +12,7 @@ ARCHITECTURES = [
     {},
     {"pooling": "avg", "final_norm": "pooled", "class_token": False, "layer_scale": True},
     {"pooling": "map", "num_registers": 2},
+    {"pooling": "token_and_mean", "num_registers": 1, "layer_scale": True},
     {"distillation_token": True, "pre_norm": True, "position_on_prefix": False},
     {"norm": "rms_norm", "gated_mlp": True, "activation": "silu", "patch_norm": True, "query_key_norm": True, "mlp_norm": True},
 ]

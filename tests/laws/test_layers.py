@@ -69,6 +69,7 @@ LAYERS = {
     "token pool": _pool("token"),
     "average pool": _pool("avg"),
     "attention pool": _pool("map", _map_pool),
+    "class token beside the average": _pool("token_and_mean"),
 } | {name: lambda x, rules, name=name: layers.activation(x, rules, name=name) for name in MULTIPLIERS}
 
 
@@ -120,6 +121,7 @@ def test_gradient_is_not_effective():
         {},
         {"pooling": "avg", "final_norm": "pooled", "class_token": False},
         {"pooling": "map", "num_registers": 2, "layer_scale": True},
+        {"pooling": "token_and_mean", "num_registers": 1},
         {"distillation_token": True, "pre_norm": True, "patch_bias": False},
         {"norm": "rms_norm", "gated_mlp": True, "activation": "silu", "patch_norm": True, "query_key_norm": True},
     ],

@@ -4,7 +4,7 @@ import jax
 import jax.numpy as jnp
 import pytest
 
-from dave_jax.effective import gamma, tokens
+from dave_jax.effective import gamma, tokens, windows
 from dave_jax.effective import operators as ops
 
 TOKENS = (5, 6)
@@ -32,6 +32,10 @@ OPERATORS = {
     "pad": lambda: tokens.Pad(TOKENS, 2, 1),
     "select": lambda: tokens.Select(TOKENS, 1, 4),
     "average": lambda: tokens.Average(TOKENS),
+    "convolution": lambda: windows.Conv(_normal(0, 3, 2, 2, 6), (5, 7, 4), 2, 1, 2),
+    "depthwise": lambda: windows.Depthwise(_normal(0, 3, 3, 1, 4), (5, 6, 4), 2, 1),
+    "average pool": lambda: windows.AveragePool((5, 6, 2), 2),
+    "pick": lambda: windows.Pick(jnp.arange(12).reshape(2, 3, 2) % 7, (3, 3, 2)),
     "sum": lambda: ops.Sum((ops.Identity(TOKENS), ops.Dense(_normal(0, 6, 6), TOKENS), ops.Centering(TOKENS))),
     "chain": lambda: tokens.Select((5, 4), 0, 2) @ ops.Dense(_normal(0, 6, 4), TOKENS) @ ops.Centering(TOKENS),
     "transposed": lambda: ops.Transposed(ops.Dense(_normal(0, 6, 4), TOKENS)),
@@ -45,7 +49,7 @@ def operator(request, x64):
 
 def test_every_class_is_here():
     covered = {type(make()) for make in OPERATORS.values()}
-    named = [*vars(ops).values(), *vars(tokens).values(), *vars(gamma).values()]
+    named = [*vars(ops).values(), *vars(tokens).values(), *vars(gamma).values(), *vars(windows).values()]
     assert covered == {cls for cls in named if isinstance(cls, type) and issubclass(cls, ops.Operator) and cls is not ops.Operator}
 
 
@@ -73,7 +77,7 @@ def test_linear(operator):
 def test_passes_through_jit_and_vmap(operator):
     x = _normal(2, *operator.in_shape)
     assert jnp.allclose(jax.jit(lambda op, x: op(x))(operator, x), operator(x), rtol=0, atol=1e-12)
-    stacked = jax.tree.map(lambda leaf: jnp.stack([leaf, 2.0 * leaf]), operator)
+    stacked = jax.tree.map(lambda leaf: jnp.stack([leaf, leaf + leaf]), operator)
     results = jax.vmap(lambda op: op(x), axis_size=2)(stacked)
     assert jnp.allclose(results[0], operator(x), rtol=0, atol=1e-12)
 

@@ -241,9 +241,9 @@ def test_shards_and_our_own_format_are_downloaded_and_kept(server, tmp_path, mon
 
 
 def test_an_architecture_of_another_kind_is_refused_before_its_weights_are_downloaded(server, tmp_path):
-    write_checkpoint(tmp_path / "one", architecture="resnet50")
+    write_checkpoint(tmp_path / "one", architecture="efficientnet_b0")
     serve(server, "org/repo", tmp_path / "one")
-    with pytest.raises(ValueError, match=r"'resnet50'.*is another kind of network"):
+    with pytest.raises(ValueError, match=r"'efficientnet_b0'.*is another kind of network"):
         hub.load("org/repo")
     assert not any("safetensors" in path for path in server.asked)
 

@@ -4,15 +4,25 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from dave_jax.models.positions import check_tiling, resample_positions
+from dave_jax.models.positions import RESAMPLINGS, check_tiling, resample_positions
 
 
 def embedding(tokens, width=3, seed=0):
     return np.random.default_rng(seed).normal(size=(tokens, width)).astype(np.float32)
 
 
-def cubic_weights(old, new):
-    """(new, old): Keys's kernel with a = -1/2, widened where the grid shrinks, each row summing to one."""
+def weights_written_out(resampling, old, new):
+    """(new, old): Keys's kernel. Antialiased a = -1/2, widened where the grid shrinks and cut at the border, each row summing to one; else
+    a = -3/4, of one width, and what lies outside is the border's."""
+    if resampling == "bicubic":
+        weights, a = np.zeros((new, old)), -0.75
+        for i in range(new):
+            centre = (i + 0.5) * old / new - 0.5
+            for j in range(int(np.floor(centre)) - 1, int(np.floor(centre)) + 3):
+                x = abs(centre - j)
+                value = (a + 2) * x**3 - (a + 3) * x**2 + 1 if x < 1 else a * x**3 - 5 * a * x**2 + 8 * a * x - 4 * a
+                weights[i, min(max(j, 0), old - 1)] += value
+        return weights
     stretch = max(1.0, old / new)
     centres = (np.arange(new) + 0.5) * old / new - 0.5
     x = np.abs(centres[:, None] - np.arange(old)) / stretch
@@ -23,12 +33,12 @@ def cubic_weights(old, new):
 
 @pytest.mark.parametrize("grid", [(6, 6), (2, 3), (4, 9), (9, 2), (1, 1)], ids=str)
 @pytest.mark.parametrize("old_grid", [(4, 4), (3, 5)], ids=str)
-def test_equals_the_weights_written_out(old_grid, grid):
+@pytest.mark.parametrize("resampling", RESAMPLINGS)
+def test_equals_the_weights_written_out(old_grid, grid, resampling):
     rows = embedding(2 + old_grid[0] * old_grid[1])
-    expected = np.einsum(
-        "iy,jx,yxc->ijc", cubic_weights(old_grid[0], grid[0]), cubic_weights(old_grid[1], grid[1]), rows[2:].reshape(*old_grid, 3)
-    )
-    resampled = resample_positions(rows, grid, num_prefix=2, old_grid=old_grid)
+    down, across = (weights_written_out(resampling, old, new) for old, new in zip(old_grid, grid, strict=True))
+    expected = np.einsum("iy,jx,yxc->ijc", down, across, rows[2:].reshape(*old_grid, 3))
+    resampled = resample_positions(rows, grid, num_prefix=2, old_grid=old_grid, resampling=resampling)
     np.testing.assert_allclose(resampled[2:].reshape(*grid, 3), expected, rtol=0, atol=3e-6)
 
 

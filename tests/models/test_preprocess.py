@@ -86,10 +86,14 @@ def test_equals_a_slow_twin(preprocessing, photo_size, resized):
     np.testing.assert_allclose(image[0], twin(preprocessing, photo, resized), rtol=0, atol=LEVEL / min(preprocessing.std))
 
 
-@pytest.mark.parametrize(("edge", "crop", "start"), [(27, 24, 2), (29, 24, 2), (30, 24, 3), (25, 24, 0), (24, 24, 0)])
-def test_the_corner_of_the_crop_rounds_ties_to_even(edge, crop, start):
-    """1.5 and 2.5 both become 2, 0.5 becomes 0. A photograph of the resized size is cut without being resampled."""
-    preprocessing = Preprocessing((crop, crop), crop_fraction=crop / (edge + 0.5))
+@pytest.mark.parametrize(
+    ("edge", "crop", "start"), [(27, 24, (2, 1)), (29, 24, (2, 2)), (30, 24, (3, 3)), (25, 24, (0, 0)), (24, 24, (0, 0))]
+)
+@pytest.mark.parametrize("rounding", ["even", "down"])
+def test_the_corner_of_the_crop_rounds_ties(edge, crop, start, rounding):
+    """To even: 1.5 and 2.5 both become 2, 0.5 becomes 0. A photograph of the resized size is cut without being resampled."""
+    preprocessing = Preprocessing((crop, crop), crop_fraction=crop / (edge + 0.5), crop_start=rounding)
+    start = start[rounding == "down"]
     photo = coordinates(edge, edge)
     pixels = np.round(255 * preprocessing.denormalise(preprocessing(photo)))[0]
     expected = np.asarray(photo.crop((start, start, start + crop, start + crop)))
@@ -284,7 +288,7 @@ def test_unfit_settings_say_what_must_hold(settings, message):
         Preprocessing(**settings)
 
 
-@pytest.mark.parametrize("settings", [{"crop_mode": "centre"}, {"interpolation": "cubic"}])
+@pytest.mark.parametrize("settings", [{"crop_mode": "centre"}, {"interpolation": "cubic"}, {"crop_start": "up"}])
 def test_unknown_choices_are_refused(settings):
     with pytest.raises((ValueError, TypeError)):  # the type checker of the tests may come first
         Preprocessing(**settings)

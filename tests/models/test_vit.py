@@ -21,6 +21,7 @@ OPTIONS = [
     {"pooling": "avg", "final_norm": "pooled", "class_token": False, "patch_size": (4, 8), "image_size": (16, 24)},
     {"pooling": "avg", "pool_prefix": True, "num_classes": 0, "activation": "gelu_tanh"},
     {"pooling": "map", "num_registers": 1, "final_norm": "none", "activation": "relu"},
+    {"pooling": "token_and_mean", "num_registers": 1, "layer_scale": True, "num_classes": 4},
     {"distillation_token": True, "pre_norm": True, "patch_bias": False, "qkv_bias": False, "proj_bias": False},
     {"norm": "rms_norm", "gated_mlp": True, "activation": "silu", "query_key_norm": True, "attention_norm": True, "mlp_norm": True},
     {"patch_norm": True, "eps": 0.1, "patch_norm_eps": 0.3},
@@ -93,6 +94,8 @@ def slow_vit(params, image, config):
         pooled = tokens[0]
     elif config.pooling == "avg":
         pooled = sum(pooled_over) / len(pooled_over)
+    elif config.pooling == "token_and_mean":
+        pooled = np.concatenate([tokens[0], sum(pooled_over) / len(pooled_over)])
     else:
         (pooled,) = attend(params["pool"]["attention"], params["pool"]["latent"], pooled_over)
         pooled = pooled + mlp(params["pool"]["mlp"], norm(params["pool"]["mlp_norm"], pooled))
@@ -181,7 +184,7 @@ def test_one_error_lists_all_that_is_wrong():
     with pytest.raises(ValueError) as error:
         ViTConfig(pooling="mean", norm="batch_norm", activation="gellu", final_norm="first", num_heads=5, image_size=(224, 225), depth=0)
     for problem in (
-        "pooling is one of ['token', 'avg', 'map']; got 'mean'",
+        "pooling is one of ['token', 'avg', 'map', 'token_and_mean']; got 'mean'",
         "norm is one of ['layer_norm', 'rms_norm']; got 'batch_norm'",
         "activation is one of",
         "final_norm is one of",
@@ -196,6 +199,10 @@ def test_one_error_lists_all_that_is_wrong():
     ("options", "problem"),
     [
         ({"class_token": False}, "pooling 'token' needs class_token=True"),
+        ({"class_token": False, "pooling": "token_and_mean"}, "pooling 'token_and_mean' needs class_token=True"),
+        ({"pooling": "token_and_mean", "final_norm": "pooled"}, "pooling 'token_and_mean' needs final_norm 'tokens' or 'none'"),
+        ({"pooling": "token_and_mean", "pool_prefix": True}, "pooling 'token_and_mean' needs .* pool_prefix=False"),
+        ({"position_resampling": "linear"}, r"position_resampling is one of \['antialiased', 'bicubic'\]"),
         ({"num_heads": 0}, "num_heads must be at least 1"),
         ({"num_registers": -1}, "num_registers must be at least 0"),
         ({"patch_size": (0, 16)}, "multiple of patch_size"),

@@ -52,6 +52,8 @@ def _kinds() -> dict[str, str]:
     """One architecture, the narrowest, for each combination of options that changes a network's arrays."""
     kinds: dict[str, str] = {}
     for name, entry in architectures().items():
+        if entry["family"] != "vit":
+            continue
         try:
             config_from_options(entry["options"] | {"img_size": 2 * entry["options"].get("patch_size", 16)})
         except ValueError:

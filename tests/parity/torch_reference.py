@@ -1,9 +1,10 @@
-"""A plain PyTorch reference: timm's vision transformers with every operator that depends on the image held constant.
+"""A plain PyTorch reference: timm's networks with every operator that depends on the image held constant.
 
 `frozen(model)` is a deep copy in which each layer of the kinds below becomes an instance of a subclass whose `forward` detaches the
 operator; the model that came is untouched. The gradient of the copy is the effective transformation, its values are the model's.
 
-    LayerNorm, RmsNorm    1 / sigma detached, the mean kept
+    LayerNorm, RmsNorm    1 / sigma detached, the mean kept; also over the channels of maps
+    GlobalResponseNorm    the ratio of norms detached
     activations           the multiplier phi(x) / x detached, in closed form
     Attention, its pool   softmax(q k^T / sqrt(c)) detached
     SwiGLU, GluMlp        the gate detached
@@ -15,6 +16,8 @@ import math
 import timm.layers
 import torch
 from timm.layers import activations
+from timm.layers.grn import GlobalResponseNorm
+from timm.models import convnext, resnet
 from timm.models.deit import VisionTransformerDistilled
 from timm.models.vision_transformer import Block, VisionTransformer
 from torch import Tensor, nn
@@ -31,6 +34,23 @@ class _RmsNorm(timm.layers.RmsNorm):
     def forward(self, x: Tensor) -> Tensor:
         root = (x.square().mean(-1, keepdim=True) + self.eps).sqrt()
         return x / root.detach() * self.weight
+
+
+class _LayerNorm2d(_LayerNorm):
+    def forward(self, x: Tensor) -> Tensor:
+        return super().forward(x.permute(0, 2, 3, 1)).permute(0, 3, 1, 2)
+
+
+class _RmsNorm2d(_RmsNorm):
+    def forward(self, x: Tensor) -> Tensor:
+        return super().forward(x.permute(0, 2, 3, 1)).permute(0, 3, 1, 2)
+
+
+class _ResponseNorm(GlobalResponseNorm):
+    def forward(self, x: Tensor) -> Tensor:
+        size = x.square().sum(self.spatial_dim, keepdim=True).sqrt()
+        ratio = (size / (size.mean(self.channel_dim, keepdim=True) + self.eps)).detach()
+        return x + x * ratio * self.weight.view(self.wb_shape) + self.bias.view(self.wb_shape)
 
 
 class _Gelu(nn.GELU):
@@ -96,6 +116,9 @@ class _GluMlp(timm.layers.GluMlp):
 _FROZEN: dict[type, type] = {
     timm.layers.LayerNorm: _LayerNorm,
     timm.layers.RmsNorm: _RmsNorm,
+    timm.layers.LayerNorm2d: _LayerNorm2d,
+    timm.layers.RmsNorm2d: _RmsNorm2d,
+    GlobalResponseNorm: _ResponseNorm,
     timm.layers.Attention: _Attention,
     timm.layers.AttentionPoolLatent: _AttentionPool,
     timm.layers.SwiGLU: _SwiGlu,
@@ -107,8 +130,16 @@ _FROZEN: dict[type, type] = {
     nn.SiLU: _Silu,
     nn.ReLU: _Relu,
 }
-_LINEAR = (nn.Linear, nn.Conv2d, nn.Identity, nn.Dropout, timm.layers.LayerScale)
-_CONTAINERS = (nn.Sequential, timm.layers.PatchEmbed, timm.layers.Mlp, Block, VisionTransformer, VisionTransformerDistilled)
+_LINEAR = (
+    *(nn.Linear, nn.Conv2d, nn.Identity, nn.Dropout, timm.layers.LayerScale),
+    *(nn.BatchNorm2d, nn.MaxPool2d, nn.AvgPool2d, nn.AdaptiveAvgPool2d, nn.Flatten),  # the reference is in eval mode
+)
+_CONTAINERS = (
+    *(nn.Sequential, timm.layers.PatchEmbed, timm.layers.Mlp, Block, VisionTransformer, VisionTransformerDistilled),
+    *(convnext.ConvNeXt, convnext.ConvNeXtStage, convnext.ConvNeXtBlock, timm.layers.GlobalResponseNormMlp),
+    *(timm.layers.NormMlpClassifierHead, timm.layers.ClassifierHead, timm.layers.SelectAdaptivePool2d),
+    *(resnet.ResNet, resnet.BasicBlock, resnet.Bottleneck),
+)
 
 
 def frozen(model: nn.Module) -> nn.Module:
@@ -136,7 +167,7 @@ def logits_and_gradient(model: nn.Module, images: Tensor, cotangents: Tensor) ->
 
 
 def randomise(model: nn.Module, seed: int) -> nn.Module:
-    """Give every parameter a random value of a size that keeps activations near one: norms, biases and tokens too."""
+    """Give every parameter a random value of a size that keeps activations near one: norms, biases, tokens and running averages too."""
     generator = torch.Generator().manual_seed(seed)
     for name, parameter in sorted(model.named_parameters()):
         noise = torch.randn(parameter.shape, generator=generator)
@@ -147,4 +178,9 @@ def randomise(model: nn.Module, seed: int) -> nn.Module:
         else:
             value = 0.2 * noise if name.endswith("bias") else 1.0 + 0.3 * noise
         parameter.data.copy_(value)
+    for name, buffer in sorted(model.named_buffers()):
+        if name.endswith("running_mean"):
+            buffer.copy_(0.3 * torch.randn(buffer.shape, generator=generator))
+        elif name.endswith("running_var"):
+            buffer.copy_(0.5 + torch.rand(buffer.shape, generator=generator))
     return model.eval()

@@ -9,8 +9,8 @@ network is the relevance pass. With R on a layer's output:
     norm, activation, softmax, layer scale      R passes unchanged
 
 What the paper's models do not have is ours, in the spirit of the above: norms of queries, keys and branches pass R unchanged, the two
-halves of a gated MLP get half each, average pooling is a matrix product with positive weights (each token's positive part), and a
-distilled model's two heads are a sum.
+halves of a gated MLP get half each, average pooling is a matrix product with positive weights (each token's positive part), a class token
+beside an average keeps the relevance of its own half, and a distilled model's two heads are a sum.
 """
 
 from typing import Any
@@ -158,9 +158,11 @@ def relevances(vit: ViT) -> Network:
 def _pool(params: Any, tokens: Array, config: ViTConfig, probe: Array | None) -> tuple[Array, Array | None]:
     if config.pooling == "token":
         return tokens[:1], None
+    token = tokens[:1]
     tokens = tokens if config.pool_prefix else tokens[config.num_prefix :]
-    if config.pooling == "avg":
-        return linear(tokens.T, jnp.full((len(tokens), 1), 1.0 / len(tokens), tokens.dtype)).T, None
+    if config.pooling in ("avg", "token_and_mean"):
+        mean = linear(tokens.T, jnp.full((len(tokens), 1), 1.0 / len(tokens), tokens.dtype)).T
+        return mean if config.pooling == "avg" else jnp.concatenate([token, mean], axis=1), None
     pool = params["pool"]
     y, matrix = _attention(pool["attention"], tokens, config, probe, latent=pool["latent"])
     return add(y, _mlp(pool["mlp"], _norm(pool["mlp_norm"], y, config), config)), matrix

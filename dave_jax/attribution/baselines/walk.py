@@ -101,7 +101,8 @@ def block_index(config: ViTConfig, index: int, name: str) -> int:
 
 
 def pooled_tokens(config: ViTConfig) -> Float[Array, " tokens"]:
-    """The weight of every token in the one that is classified: the class token, the mean of the two tokens of a distilled model, or a mean.
+    """The weight of every token in the one that is classified: the class token, the mean of the two tokens of a distilled model, or a mean;
+    where the class token stands beside a mean, half of each.
 
     Raises:
         ValueError: attention pooling, whose weights depend on the image.
@@ -110,6 +111,8 @@ def pooled_tokens(config: ViTConfig) -> Float[Array, " tokens"]:
         raise ValueError("Attention pooling has no fixed weights; take those of its attention matrix.")
     rows, columns = config.grid
     count = config.num_prefix + rows * columns
+    if config.pooling == "token_and_mean":
+        return jnp.zeros(count).at[0].set(0.5).at[config.num_prefix :].set(0.5 / (rows * columns))
     if config.pooling == "token":
         first, last = 0, 1 + config.distillation_token
     else:

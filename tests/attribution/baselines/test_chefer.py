@@ -18,6 +18,7 @@ ARCHITECTURES = [
     {"distillation_token": True, "pre_norm": True, "query_key_norm": True, "attention_norm": True},
     {"norm": "rms_norm", "gated_mlp": True, "activation": "silu", "mlp_norm": True, "qkv_bias": False, "proj_bias": False},
     {"pooling": "map", "pool_prefix": True, "num_registers": 1},
+    {"pooling": "token_and_mean", "num_registers": 1},
 ]
 
 

@@ -104,4 +104,4 @@ def test_the_place_of_a_bias_does_not_depend_on_depth(x64):
 
 
 def test_cases_are_those_of_the_twin():
-    assert set(CASES) == {"class", "average", "map"} and relation is not None
+    assert set(CASES) == {"class", "average", "map", "both"} and relation is not None

@@ -25,13 +25,15 @@ def test_grad_cam(case, block):
 def test_attention_grad_cam(case):
     values = twin(case)
     attention, derivative = (values["pool_A"], values["pool_dA"]) if case == "map" else (values["A"][-1], values["dA"][:, -1])
-    queries = {"class": [0], "average": list(range(16)), "map": [0]}[case]
+    average = {query: 1 / 16 for query in range(16)}
+    both = {0: 1 / 2} | {2 + patch: 1 / 32 for patch in range(16)}  # token 1 is a register
+    queries = {"class": {0: 1.0}, "average": average, "map": {0: 1.0}, "both": both}[case]
     expected = np.zeros((2, 16))
     for target in range(2):
         for head in range(2):
-            for query in queries:
+            for query, weight in queries.items():
                 slope = derivative[target, head, query, -16:].mean()
-                expected[target] += slope * attention[head, query, -16:] / (2 * len(queries))
+                expected[target] += weight * slope * attention[head, query, -16:] / 2
     np.testing.assert_allclose(relation(case, AttentionGradCam(upsampling="nearest")), expected, rtol=1e-9, atol=1e-15)
 
 

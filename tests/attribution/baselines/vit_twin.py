@@ -1,5 +1,5 @@
 """A second vision transformer, written out head by head, with explicit attention matrices to differentiate: what the baselines are tested
-against. It knows class and register tokens, the three poolings and plain blocks (LayerNorm, GELU, biases)."""
+against. It knows class and register tokens, the four poolings and plain blocks (LayerNorm, GELU, biases)."""
 
 import functools
 import math
@@ -18,6 +18,7 @@ CASES: dict[str, dict[str, Any]] = {
     "class": {"num_registers": 1},
     "average": {"pooling": "avg", "final_norm": "pooled", "class_token": False},
     "map": {"pooling": "map"},
+    "both": {"pooling": "token_and_mean", "num_registers": 1},
 }
 TARGETS = [3, 1]
 
@@ -90,6 +91,8 @@ def head(params, config, x, delta):
         pooled = x[:1]
     elif config.pooling == "avg":
         pooled = patches.mean(0, keepdims=True)
+    elif config.pooling == "token_and_mean":
+        pooled = jnp.concatenate([x[:1], patches.mean(0, keepdims=True)], axis=1)
     else:
         p = params["pool"]
         y, matrices = attention(p["attention"], p["latent"], patches, config.num_heads, delta)
@@ -187,4 +190,5 @@ def patches_of_product(case: str, matrices, pool, *, normalise: bool) -> np.ndar
     if config.pooling == "map":
         return (np.concatenate([np.zeros(config.num_prefix), pool[0]]) @ product)[-16:]
     moved = product - still
-    return (moved[0] if config.pooling == "token" else moved[config.num_prefix :].mean(0))[-16:]
+    mean = moved[config.num_prefix :].mean(0)
+    return {"token": moved[0], "avg": mean, "token_and_mean": (moved[0] + mean) / 2}[config.pooling][-16:]

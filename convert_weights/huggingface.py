@@ -1,0 +1,236 @@
+"""transformers' vision transformers: `config.json`, `preprocessor_config.json` and state dicts.
+
+    read = describe(config_document, processor_document)
+    params = read.params(safetensors.numpy.load_file("model.safetensors"))
+
+The keys may be those that transformers writes (`encoder.layer.0.attention.attention.query`) or those of its modules since version 5
+(`layers.0.attention.q_proj`).
+"""
+
+import dataclasses
+import re
+from collections.abc import Mapping
+from typing import Any
+
+import jax
+import numpy as np
+
+from convert_weights.huggingface_keys import table
+from convert_weights.image_processor import read_preprocessing
+from convert_weights.options import pair
+from convert_weights.table import convert
+from dave_jax.models.positions import check_tiling, resample_positions
+from dave_jax.models.preprocess import Preprocessing
+from dave_jax.models.vit_config import ViTConfig, init_params
+
+
+@dataclasses.dataclass(frozen=True)
+class _Kind:
+    """What a `model_type` of transformers is.
+
+    Attributes:
+        stem: of the names of its classes.
+        prefix: of the backbone's keys in a classifier.
+        processor: the image processor's class, where its file does not say.
+        pooling: the classifier's.
+        feature_pooling: the model's without a head.
+        defaults: of the options.
+    """
+
+    stem: str
+    prefix: str
+    processor: str
+    pooling: str = "token"
+    feature_pooling: str = "token"
+    defaults: Mapping[str, Any] = dataclasses.field(default_factory=dict)
+
+
+_PLAIN = {"layer_norm_eps": 1e-12, "patch_size": 16, "intermediate_size": 3072}
+_DINO = {"layer_norm_eps": 1e-6, "mlp_ratio": 4}
+_KINDS = {
+    "vit": _Kind("ViT", "vit.", "ViT", defaults=_PLAIN),
+    "deit": _Kind("DeiT", "deit.", "DeiT", defaults=_PLAIN),
+    "ijepa": _Kind("IJepa", "ijepa.", "ViT", "avg", "avg", defaults=_PLAIN),
+    "dinov2": _Kind("Dinov2", "dinov2.", "Bit", "token_and_mean", defaults=_DINO | {"patch_size": 14}),
+    "dinov2_with_registers": _Kind(
+        "Dinov2WithRegisters", "dinov2_with_registers.", "Bit", "token_and_mean", defaults=_DINO | {"patch_size": 16}
+    ),
+}
+"""By `model_type`."""
+
+_ACTIVATIONS = {
+    **{"gelu": "gelu", "gelu_python": "gelu", "quick_gelu": "quick_gelu", "relu": "relu", "silu": "silu", "swish": "silu"},
+    **dict.fromkeys(("gelu_new", "gelu_pytorch_tanh", "gelu_python_tanh", "gelu_fast"), "gelu_tanh"),
+}
+"""transformers' names of activations to ours."""
+
+_HEADS = {
+    "Model": (),
+    "ForImageClassification": ("classifier",),
+    "ForImageClassificationWithTeacher": ("cls_classifier", "distillation_classifier"),
+}
+"""The ends of the names of classes, and the heads that these have."""
+
+_NOT_NEEDED = re.compile(r"(\w+\.)?(embeddings\.mask_token|pooler\..*)")
+"""Keys known and left out: masked pre-training's token, and the layer that a bare model has behind its class token."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Description:
+    """What the files beside a checkpoint of transformers say about it.
+
+    Attributes:
+        architecture: the class that wrote it.
+        model_type: transformers' name of the kind of network.
+        config: the network, for the images that were asked for.
+        heads: names of the linear classifiers.
+        checkpoint_size: height and width of the images that the checkpoint is for.
+        preprocessing: from photographs to the network's images.
+        class_names: one for each class, unless they are numbers.
+    """
+
+    architecture: str
+    model_type: str
+    config: ViTConfig
+    heads: tuple[str, ...]
+    checkpoint_size: tuple[int, int]
+    preprocessing: Preprocessing
+    class_names: tuple[str, ...] | None
+
+    family = "vit"  # of `dave_jax.models.families`
+
+    def params(self, arrays: Mapping[str, np.ndarray], *, what: str = "the checkpoint") -> dict[str, Any]:
+        """The parameters that a state dict holds, NumPy float32; `what` to call it in errors.
+
+        Raises:
+            ConversionError: listing missing, leftover and misshapen arrays.
+        """
+        config, (height, width) = self.config, self.checkpoint_size
+        old_grid = height // config.patch_size[0], width // config.patch_size[1]
+
+        def resample(array: np.ndarray) -> np.ndarray:
+            options = {"num_prefix": config.num_prefix, "old_grid": old_grid, "resampling": config.position_resampling}
+            return np.asarray(resample_positions(array, config.grid, **options))
+
+        return convert(
+            arrays,
+            table(arrays, config, prefix=_KINDS[self.model_type].prefix, heads=self.heads),
+            jax.eval_shape(lambda key: init_params(key, config), jax.random.key(0)),
+            ignored=[key for key in arrays if _NOT_NEEDED.fullmatch(key)],
+            adapt={"position_embedding": resample},
+            what=what,
+        )
+
+
+def describe(
+    document: Mapping[str, Any],
+    processor: Mapping[str, Any],
+    *,
+    image_size: tuple[int, int] | None = None,
+    what: str = "config.json",
+    processor_what: str = "preprocessor_config.json",
+) -> Description:
+    """Read a `config.json` and a `preprocessor_config.json` of transformers.
+
+    Args:
+        document: the JSON of the former.
+        processor: the JSON of the latter.
+        image_size: height and width, if not the processor's.
+        what, processor_what: what to call the files in errors.
+
+    Raises:
+        ValueError: a model or option that dave_jax does not have, an image size that the patches do not tile, or malformed settings.
+
+    Example:
+        >>> read = describe({"model_type": "vit", "architectures": ["ViTForImageClassification"], "id2label": {"0": "cat", "1": "dog"}}, {})
+        >>> read.config.num_classes, read.class_names, read.preprocessing.interpolation
+        (2, ('cat', 'dog'), 'bilinear')
+    """
+    kind, architecture = _kind(document, what)
+    try:
+        heads = _HEADS[architecture.removeprefix(kind.stem)]
+        checkpoint_size, patch_size = pair(document.get("image_size", 224)), pair(document.get("patch_size", kind.defaults["patch_size"]))
+        preprocessing = read_preprocessing(processor, processor=kind.processor, image_size=image_size, what=processor_what)
+        check_tiling(preprocessing.image_size, patch_size)
+        names = _class_names(document) if heads else []
+        pooling = kind.pooling if heads else kind.feature_pooling
+        fields = _network({**kind.defaults, **document}, kind, what)
+        if kind.stem == "DeiT":  # the second token, with a head of its own or without
+            fields |= {"distillation_token": True} if len(heads) == 2 else {"num_registers": 1}
+        config = ViTConfig(image_size=preprocessing.image_size, patch_size=patch_size, num_classes=len(names), pooling=pooling, **fields)
+    except (AttributeError, IndexError, KeyError, TypeError) as error:
+        raise ValueError(
+            f"{what} must be laid out as transformers writes it; it is not ({error!r}). Compare it with another model's."
+        ) from error
+    class_names = None if all(re.fullmatch(r"LABEL_\d+", name) for name in names) else tuple(names)
+    heads = heads if names else ()
+    return Description(architecture, document["model_type"], config, heads, checkpoint_size, preprocessing, class_names)
+
+
+def _kind(document: Mapping[str, Any], what: str) -> tuple[_Kind, str]:
+    """The kind of network, and the class that wrote the checkpoint."""
+    model_type, written = document.get("model_type"), document.get("architectures")
+    if not isinstance(model_type, str) or model_type not in _KINDS:
+        raise ValueError(
+            f"dave_jax loads these kinds of transformers' models: {list(_KINDS)}; {what} is for model_type {model_type!r}. "
+            "Load the same weights from timm, if it has them, or build the network in JAX (docs/any-model.md)."
+        )
+    kind = _KINDS[model_type]
+    known = [kind.stem + end for end in _HEADS if model_type == "deit" or end != "ForImageClassificationWithTeacher"]
+    if not isinstance(written, list) or len(written) != 1 or written[0] not in known:
+        raise ValueError(
+            f"{what} must name the class that wrote the checkpoint, one of {known}, under architectures; got {written!r}. "
+            "Correct it, or save the model with that class of transformers."
+        )
+    return kind, written[0]
+
+
+def _network(options: Mapping[str, Any], kind: _Kind, what: str) -> dict[str, Any]:
+    """The fields of `ViTConfig` that are options of transformers' configurations."""
+    width, heads = _whole(options, "hidden_size", 768), _whole(options, "num_attention_heads", 12)
+    activation = options.get("hidden_act", "gelu")
+    problems = []
+    if activation not in _ACTIVATIONS:
+        problems.append(f"hidden_act {activation!r} is none of {sorted(_ACTIVATIONS)}")
+    if options.get("num_channels", 3) != 3:
+        problems.append(f"num_channels must be 3; got {options['num_channels']!r}")
+    if (head_dim := options.get("head_dim")) is not None and head_dim * heads != width:
+        problems.append(f"head_dim * num_attention_heads must be hidden_size; got {head_dim} * {heads} for {width}")
+    if problems:
+        raise ValueError(f"{what} has options that dave_jax does not support: {'; '.join(problems)}. Use another checkpoint.")
+    fields: dict[str, Any] = {
+        "width": width,
+        "depth": _whole(options, "num_hidden_layers", 12),
+        "num_heads": heads,
+        "eps": float(options["layer_norm_eps"]),
+        "activation": _ACTIVATIONS[activation],
+        "qkv_bias": bool(options.get("qkv_bias", True)),
+        "class_token": kind.stem != "IJepa",
+        "position_resampling": "bicubic",
+    }
+    if "mlp_ratio" not in options:
+        return fields | {"mlp_width": _whole(options, "intermediate_size", None)}
+    fields |= {"mlp_width": int(width * options["mlp_ratio"]), "layer_scale": True}
+    if options.get("use_swiglu_ffn"):  # two thirds of the width, rounded up to eights
+        fields |= {"gated_mlp": True, "activation": "silu", "mlp_width": (int(fields["mlp_width"] * 2 / 3) + 7) // 8 * 8}
+    if kind.stem == "Dinov2WithRegisters":
+        fields |= {"num_registers": _whole(options, "num_register_tokens", 4), "position_resampling": "antialiased"}
+    return fields
+
+
+def _class_names(document: Mapping[str, Any]) -> list[str]:
+    """The names of the classes by number; transformers leaves its own names of two classes out of the file."""
+    names = document.get("id2label")
+    if names is None:
+        return [f"LABEL_{index}" for index in range(_whole(document, "num_labels", 2))]
+    by_number = {str(number): str(name) for number, name in names.items()}
+    if set(by_number) != {str(number) for number in range(len(by_number))}:
+        raise KeyError(f"id2label must have the numbers 0 to {len(by_number) - 1}")
+    return [by_number[str(number)] for number in range(len(by_number))]
+
+
+def _whole(options: Mapping[str, Any], name: str, default: int | None) -> int:
+    value = options.get(name, default)
+    if not isinstance(value, int):
+        raise TypeError(f"{name} must be a whole number; got {value!r}")
+    return value

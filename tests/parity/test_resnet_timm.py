@@ -1,0 +1,61 @@
+"""Small random timm ResNets against their conversions: values, gradients, effective transformations, and every architecture's arrays."""
+
+import pytest
+
+pytest.importorskip("torch")
+pytest.importorskip("timm")
+
+import timm
+from conv_twins import check_arrays, check_saved, check_twins, kinds
+from timm.models.resnet import BasicBlock, Bottleneck, ResNet
+
+pytestmark = pytest.mark.parity
+
+BLOCKS = {"BasicBlock": BasicBlock, "Bottleneck": Bottleneck}
+SMALL = {"layers": (1, 2, 1, 1), "channels": (4, 8, 8, 12), "num_classes": 5}
+CASES = {
+    "basic": {"block": "BasicBlock"},
+    "bottleneck": {"block": "Bottleneck", "layers": (2, 1, 1, 2)},
+    "resnext": {"block": "Bottleneck", "cardinality": 4, "base_width": 16, "channels": (16, 16, 16, 32)},
+    "wide": {"block": "Bottleneck", "base_width": 128},
+    "d": {"block": "Bottleneck", "stem_type": "deep", "stem_width": 8, "avg_down": True},
+    "t": {"block": "BasicBlock", "stem_type": "deep_tiered", "stem_width": 16, "avg_down": True, "act_layer": "silu"},
+    "rs": {"block": "Bottleneck", "stem_type": "deep", "stem_width": 8, "replace_stem_pool": True, "avg_down": True},
+    "mixed": {"block": ["BasicBlock", "Bottleneck", "BasicBlock", "Bottleneck"]},
+    "features": {"block": "BasicBlock", "num_classes": 0},
+}
+
+
+@pytest.mark.parametrize(("case", "size"), [("d", (64, 64)), *((case, (45, 70)) for case in CASES)])
+def test_twins(case, size, x64):
+    options = SMALL | CASES[case]
+    block = options["block"]
+    arguments = options | {"block": BLOCKS[block] if isinstance(block, str) else [BLOCKS[kind] for kind in block]}
+    check_twins("resnet", ResNet(**arguments), options, size)
+
+
+def test_a_real_one(x64):
+    check_twins("resnet", timm.create_model("resnet18"), {"block": "BasicBlock", "layers": (2, 2, 2, 2)}, (96, 96), effective=False)
+
+
+@pytest.mark.parametrize("name", kinds("resnet", {"layers", "num_classes"}))
+def test_timms_state_dict_has_the_arrays_that_the_options_say(name):
+    check_arrays(name, layers=(1, 2, 1, 1))
+
+
+def test_what_timm_saves_is_what_we_load(tmp_path):
+    check_saved("test_resnet", tmp_path)
+
+
+def test_networks_with_parts_that_we_lack_are_not_listed():
+    listed = kinds("resnet", set())
+    assert {"resnet18", "resnet50", "resnet50d", "resnext50_32x4d", "wide_resnet50_2"} <= set(listed) | _like(listed)
+    assert not {"seresnet50", "resnetblur50", "resnet50_gn", "ecaresnet50d"} & set(listed)
+
+
+def _like(listed):
+    """Architectures with the options of one that is listed."""
+    from convert_weights.architectures import architectures
+
+    options = [architectures()[name]["options"] for name in listed]
+    return {name for name, entry in architectures().items() if entry["family"] == "resnet" and entry["options"] in options}
