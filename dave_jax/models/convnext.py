@@ -17,10 +17,11 @@ from dave_jax.effective.decomposition import Decomposition, resolve
 from dave_jax.effective.feature_maps import Step, convolution, global_average, in_turn, response_norm
 from dave_jax.effective.operators import Operator
 from dave_jax.models.convnext_config import ConvNeXtConfig, Params
+from dave_jax.models.network import Network
 
 
 @dataclasses.dataclass(frozen=True)
-class ConvNeXt:
+class ConvNeXt(Network):
     """The forward pass of a configuration: a hashable function of parameters and an image of any size from `config.stride` on.
 
     Example:
@@ -31,12 +32,6 @@ class ConvNeXt:
     """
 
     config: ConvNeXtConfig
-
-    def __call__(
-        self, params: Params, image: Float[Array, "h w 3"], decomposition: str | Decomposition = "gradient"
-    ) -> Float[Array, " classes"]:
-        """Logits of one normalised image; the decomposition changes their derivative only."""
-        return self.operators(params, image, decomposition)[0]
 
     def operators(
         self, params: Params, image: Float[Array, "h w 3"], decomposition: str | Decomposition = "effective"

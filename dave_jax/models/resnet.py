@@ -17,11 +17,12 @@ from dave_jax.effective import layers
 from dave_jax.effective.decomposition import Decomposition, resolve
 from dave_jax.effective.feature_maps import Step, average_pool, batch_norm, convolution, global_average, in_turn, max_pool
 from dave_jax.effective.operators import Chain, Identity, Operator, Sum
+from dave_jax.models.network import Network
 from dave_jax.models.resnet_config import Params, ResNetConfig
 
 
 @dataclasses.dataclass(frozen=True)
-class ResNet:
+class ResNet(Network):
     """The forward pass of a configuration: a hashable function of parameters and an image of any size.
 
     Example:
@@ -32,12 +33,6 @@ class ResNet:
     """
 
     config: ResNetConfig
-
-    def __call__(
-        self, params: Params, image: Float[Array, "h w 3"], decomposition: str | Decomposition = "gradient"
-    ) -> Float[Array, " classes"]:
-        """Logits of one normalised image; the decomposition changes their derivative only."""
-        return self.operators(params, image, decomposition)[0]
 
     def operators(
         self, params: Params, image: Float[Array, "h w 3"], decomposition: str | Decomposition = "effective"

@@ -17,6 +17,7 @@ from dave_jax.effective import layers
 from dave_jax.effective.decomposition import Decomposition, resolve
 from dave_jax.effective.operators import Chain, Diagonal, Operator, Sum, attention_matrix
 from dave_jax.effective.tokens import Pad, Select
+from dave_jax.models.network import Network
 from dave_jax.models.vit_config import Params, ViTConfig
 
 
@@ -33,7 +34,7 @@ class Intermediates(NamedTuple):
 
 
 @dataclasses.dataclass(frozen=True)
-class ViT:
+class ViT(Network):
     """The forward pass of a configuration: a hashable function of parameters and image.
 
     Example:
@@ -45,12 +46,6 @@ class ViT:
     """
 
     config: ViTConfig
-
-    def __call__(
-        self, params: Params, image: Float[Array, "h w 3"], decomposition: str | Decomposition = "gradient"
-    ) -> Float[Array, " classes"]:
-        """Logits of one normalised image; the decomposition changes their derivative only."""
-        return self.operators(params, image, decomposition)[0]
 
     def operators(
         self, params: Params, image: Float[Array, "h w 3"], decomposition: str | Decomposition = "effective"
