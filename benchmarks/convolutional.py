@@ -4,7 +4,7 @@
 
 The network is EfficientNet-Lite0 with its ImageNet weights (`efficientnet_lite.py`), traced by `dave.Model.from_function`. First its answer
 is checked: its accuracy on Imagenette, completeness, and that the effective transformation of a network of ReLUs and batch norms is its
-gradient. Then, for one map and for averages of a few samples, without noise and with it,
+gradient. Then, for one map and for averages of a few samples, without noise and with what `dave.calibrate` finds,
 
     GridPG     the share of a class's map on its own photograph, in mosaics of 2 x 2 (chance 0.25)
     grid       how much the magnitude of maps depends on the place in a cell of the network's grid, in percent of the mean
@@ -43,6 +43,7 @@ STRIDES = (2, 4, 8, 16, 32)
 """Of the network's feature maps."""
 
 CELL = 112
+CALIBRATED_ON = 16
 PHOTOS = Path(__file__).resolve().parents[1] / "dave_jax" / "assets" / "photos"
 
 
@@ -79,7 +80,7 @@ def chance(maps: np.ndarray, stride: int, seed: int, draws: int = 8) -> float:
 def methods(samples: list[int], noise: float) -> dict[str, Method]:
     """One map, and averages over the transforms, without noise and with it."""
     found: dict[str, Method] = {"one map": InputTimesGradient(decomposition="effective")}
-    for alpha, label in ((0.0, ""), (noise, f", noise {noise:g}")):
+    for alpha, label in ((0.0, ""), (noise, f", noise {noise:.2g}")):
         for count in samples:
             found[f"DAVE {count}{label}"] = Dave(dave.DaveConfig(num_samples=count, noise_alpha=alpha))
     return found
@@ -113,8 +114,13 @@ def measure(
     pictures = jnp.stack([mosaic(small.preprocess([photograph.photo() for photograph in group])) for group in chosen.mosaics])
     targets = jnp.asarray([[photograph.target for photograph in group] for group in chosen.mosaics])
     cells, one = jnp.broadcast_to(jnp.arange(4), targets.shape), None
-    result: dict[str, Any] = {"model": large.name, "mosaics": len(pictures), "photographs_seen": chosen.seen, "methods": {}}
-    for name, method in methods(options.samples, options.noise).items():
+    noise = options.noise
+    if noise is None:
+        known = list({photograph.name: photograph for group in chosen.mosaics for photograph in group}.values())[:CALIBRATED_ON]
+        images, classes = large.preprocess([photograph.photo() for photograph in known]), [photograph.target for photograph in known]
+        noise = dave.calibrate(large, images, jnp.asarray(classes), key=jax.random.key(options.seed)).noise_alpha
+    result: dict[str, Any] = {"model": large.name, "mosaics": len(pictures), "photographs_seen": chosen.seen, "noise": noise, "methods": {}}
+    for name, method in methods(options.samples, noise).items():
         start = time.perf_counter()
         maps = method(large, pictures, targets, key=jax.random.key(options.seed), raw=True)
         scores = np.asarray(grid_pointing_game(maps, cells))
@@ -149,14 +155,14 @@ def table(result: dict[str, Any]) -> str:
     return "\n".join(lines)
 
 
-def draw(model: dave.Model, path: Path, options: argparse.Namespace) -> None:
+def draw(model: dave.Model, path: Path, noise: float, options: argparse.Namespace) -> None:
     """The example pictures with the overlays of one map and of averages."""
     rows = []
     for file, label in (("parachute.jpg", "parachute"), ("golf_ball.jpg", "golf ball")):
         images = model.preprocess(PHOTOS / file)
         pixels = np.clip(np.asarray(images[0]) * model.preprocessing.std + model.preprocessing.mean, 0, 1)
         row = [(Image.fromarray(np.uint8(np.rint(255 * pixels))), label)]
-        for name, method in methods([max(options.samples)], options.noise).items():
+        for name, method in methods([max(options.samples)], noise).items():
             heat = np.asarray(method(model, images, [model.class_index(label)], key=jax.random.key(options.seed)))[0]
             row.append((overlay(pixels, heat), name))
         rows.append(row)
@@ -176,7 +182,7 @@ def parse(arguments: list[str] | None) -> argparse.Namespace:
     parser.add_argument("--mosaics", type=int, default=12)
     parser.add_argument("--confidence", type=float, default=0.5, help="least probability of a photograph's class")
     parser.add_argument("--samples", type=counts, default="4,16", help="of the averages")
-    parser.add_argument("--noise", type=float, default=0.3, help="noise_alpha of the averages with noise")
+    parser.add_argument("--noise", type=float, help="noise_alpha of the averages with noise (default: what dave.calibrate finds)")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--output", type=Path, help="folder for the result as JSON")
     parser.add_argument("--picture", type=Path, help="file for the maps of the example pictures")
@@ -202,7 +208,7 @@ def main(arguments: list[str] | None = None) -> dict[str, Any]:
     settings = {name: getattr(options, name) for name in kept}
     result = {"benchmark": "convolutional", "context": before, "settings": settings, "checked": checked, "results": results}
     if options.picture:
-        draw(conv, options.picture, options)
+        draw(conv, options.picture, results[0]["noise"], options)
     if options.output:
         print(f"written to {write(options.output, 'convolutional', result)}")
     return result

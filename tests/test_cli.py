@@ -88,7 +88,7 @@ BAD = [
     (["calibrate", "text.jpg"], "'text.jpg' is not a photograph"),
     (["calibrate", "cat.png", "--tolerance", "0"], "tolerance is a change of probability"),
     (["calibrate", "cat.png", "-o", "curve.txt"], "an image file such as calibration.png"),
-    (["models", "vit_smalll"], "Near names: vit_small"),
+    (["models", "vit_smalll"], "vit_small_patch8_224.dino"),
     (["models", "?"], "Without a pattern all are listed"),
 ]
 

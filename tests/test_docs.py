@@ -130,9 +130,13 @@ def test_python_snippets_run_one_after_the_other(page, workplace, registries):
             exec(compile(source, str(page), "exec"), namespace)
 
 
+OF_TRANSFORMERS = {"google/vit-base-patch16-224", "facebook/dinov2-base-imagenet1k-1-layer"}
+"""Repositories of transformers, of which there is no list."""
+
+
 def loads(name: str) -> bool:
     """Whether `dave.load` knows a name, or a repository of timm's, without asking the hub."""
-    return name.removeprefix("timm/").partition("@")[0] in dave.known_models()
+    return name.removeprefix("timm/").partition("@")[0] in {*dave.known_models(), *OF_TRANSFORMERS}
 
 
 def test_snippets_that_need_the_hub_name_what_there_is():

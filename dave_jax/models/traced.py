@@ -35,14 +35,14 @@ class Traced:
     def __call__(
         self, params: Any, image: Float[Array, "h w 3"], decomposition: str | Decomposition = "gradient"
     ) -> Float[Array, " classes"]:
-        """Logits of one normalised image."""
+        """Logits of one normalised image, in the image's type, whatever the network computes in."""
         logits = decompose(self._of_image(params), decomposition, gate=self.gate)(image)
         if jnp.ndim(logits) != 1:
             raise ValueError(
                 f"The function of a model must return the logits of one image, shape (classes,); got {jnp.shape(logits)}. "
                 "A network that takes batches: lambda params, image: network(params, image[None])[0]."
             )
-        return logits
+        return jnp.asarray(logits, image.dtype)
 
     def constants(
         self, params: Any, image: Float[Array, "h w 3"], decomposition: str | Decomposition
@@ -51,4 +51,4 @@ class Traced:
         scaled = with_scales(self._of_image(params), decomposition, gate=self.gate)
         one, zero = jnp.ones((), image.dtype), jnp.zeros((), image.dtype)
         _, derivative = linearize(lambda *scales: scaled(image, *scales), one, one)
-        return derivative(one, zero), derivative(zero, one)
+        return derivative(one, zero).astype(image.dtype), derivative(zero, one).astype(image.dtype)

@@ -21,7 +21,7 @@ ALL_SITES = ("resnet_d", "convnextv2")
 """Networks that have every kind of layer between them."""
 
 
-@pytest.fixture(params=list(CONFIGS))
+@pytest.fixture(params=[pytest.param(name, marks=pytest.mark.slow if name in ("resnet_d", "convnextv2") else ()) for name in CONFIGS])
 def name(request):
     return request.param
 
@@ -96,6 +96,7 @@ def test_completeness_and_the_terms_of_biases(name, x64):
     assert float(dave.conservation(network, image(), 1).relative) < 1e-12
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["convnextv2"])
 def test_explain_in_a_batch_alone_and_with_another_setting(name):
     network, images, key = model(name), jnp.stack([image(), -image(), 2 * image()]), jax.random.key(0)

@@ -13,7 +13,7 @@ pytestmark = MARKS
 SMALL = dict(img_size=16, patch_size=4, dim=24, num_heads=2, depths=[2])
 ROTARY = dict(use_global_pos_embed=False, use_local_pos_embed=True, global_pool="token", reg_tokens=2, init_values=1.0)
 GATED = dict(ffn_layer="swiglu", norm_layer="rmsnorm", qk_norm=True)
-STAGES = dict(depths=[1, 1, 1], num_heads=[1, 1, 2], dim=8, img_size=32)
+STAGES = dict(depths=[1, 1], num_heads=[1, 2], dim=8, img_size=32)
 MOBILE = [
     (16, 16, 3, 2, True, "relu"),
     (24, 48, 3, 1, False, "relu"),
@@ -39,7 +39,7 @@ CASES: Cases = {
     "MobileNetV3": lambda: network(models.MobileNetv3, 32, 3, MOBILE, last_channels=128),
     "MLLA (linear attention)": lambda: network(models.Mlla, 32, in_channels=3, **STAGES),
     "VSSD (state space)": lambda: network(
-        models.Vssd, 32, in_channels=3, d_state=8, attentions_layers=("mamba2mixer",) * 2 + ("attention",), **STAGES
+        models.Vssd, 32, in_channels=3, d_state=8, attentions_layers=("mamba2mixer", "attention"), **STAGES
     ),
 }
 

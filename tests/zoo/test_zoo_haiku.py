@@ -34,7 +34,7 @@ def test_haiku(name):
 
 
 def test_the_effective_transformation_of_a_piecewise_linear_network_is_its_gradient():
-    model = CASES["ResNet v2"]()
+    model = CASES["MobileNet v1"]()
     params, image = randomise(model.params), jax.random.normal(jax.random.key(0), (32, 32, 3))
     slopes = [jax.grad(lambda image, rules=rules: model.forward(params, image, rules)[2])(image) for rules in ("effective", "gradient")]
     assert float(jnp.abs(slopes[0] - slopes[1]).max()) < 1e-12 * float(jnp.abs(slopes[1]).max())

@@ -25,9 +25,6 @@ CASES: Cases = {
         lambda: applications.convnext.ConvNeXt([1, 1, 1, 1], [8, 8, 16, 16], include_preprocessing=False, name="convnext", **OPTIONS), 32
     ),
     "EfficientNet": lambda: model(efficientnet, 32, lambda images: 255 * images),  # it divides by that itself
-    "MobileNetV3": lambda: model(
-        lambda: applications.mobilenet_v3.MobileNetV3Small(alpha=0.35, include_preprocessing=False, **OPTIONS), 32
-    ),
     "DenseNet": lambda: model(lambda: applications.densenet.DenseNet([1, 1, 1, 1], name="densenet", **OPTIONS), 32),
 }
 

@@ -21,7 +21,7 @@ CONFIG = dave.DaveConfig(num_samples=2, noise_alpha=0.2)
 
 MARKS = [pytest.mark.zoo, pytest.mark.filterwarnings("ignore")]  # the libraries' own deprecations are not ours to repair
 
-SINGLE = 1e-6
+SINGLE = 3e-6
 """Tolerance for libraries that compute in float32 inside, whatever the inputs are: rounding of a few hundred sums, relative."""
 
 
@@ -72,7 +72,8 @@ def check(package: str, architecture: str, model: dave.Model, tolerance: float =
 
     maps = dave.explain(model, images, [0, 1], key=jax.random.key(0))
     assert maps.shape == (2, *size)
-    assert bool(jnp.isfinite(maps).all()) and float(maps.max()) == 1.0
+    assert bool(jnp.isfinite(maps).all())
+    assert jnp.allclose(maps.max((1, 2)), 1)
     assert float(jnp.std(maps, axis=(1, 2)).min()) > 1e-2  # neither is constant
 
     text = str(report)

@@ -55,7 +55,7 @@ def add_derivative(output: Values, constant: Values, scale: Values) -> Values:
 def _add_derivative_jvp(primals, tangents):
     output, constant, _ = primals
     constant = jnp.where(jnp.isfinite(constant), constant, 0)  # a mask's infinities never reach the output
-    return output, tangents[0] + (constant * tangents[2]).astype(output.dtype)
+    return output, tangents[0] + (constant * tangents[2].astype(constant.dtype)).astype(output.dtype)
 
 
 def linearize(function: Callable[..., Any], *primals: Any) -> tuple[Any, Callable[..., Any]]:
