@@ -69,7 +69,8 @@ def models(arguments: Namespace) -> int:
     """Print the names that load, with the authors' noise levels."""
     names = dave.known_models(arguments.pattern)
     if not names:
-        near = difflib.get_close_matches(arguments.pattern, dave.known_models(), n=3, cutoff=0.4)
+        near = difflib.get_close_matches(arguments.pattern, dave.known_models(), n=50, cutoff=0.4)
+        near = sorted(near, key=lambda name: name[:3] != arguments.pattern[:3])[:3]  # first those of the same family
         hint = f"Near names: {', '.join(near)}." if near else "Without a pattern all are listed."
         raise ValueError(f"No model of timm fits {arguments.pattern!r}. {hint}")
     presets = {name: preset(name.partition(".")[0]) for name in names}

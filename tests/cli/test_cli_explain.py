@@ -8,8 +8,7 @@ from pathlib import Path
 
 import jax
 import numpy as np
-import pytest
-from command_line import NAMES, named_model, write_photographs
+from command_line import NAMES
 
 import dave_jax as dave
 from dave_jax.attribution.baselines.smoothgrad import SmoothGrad
@@ -17,26 +16,6 @@ from dave_jax.cli import main
 from dave_jax.models.preprocess import load_photo
 from dave_jax.plot import overlay
 from dave_jax.results import output_paths
-
-
-@pytest.fixture(scope="module")
-def model():
-    return named_model()
-
-
-@pytest.fixture
-def tiny(model, monkeypatch):
-    """`dave.load` gives a tiny model."""
-    monkeypatch.setattr("dave_jax.load", lambda name=None, *, image_size=None: model)
-    return model
-
-
-@pytest.fixture
-def folder(tmp_path, monkeypatch):
-    """A working folder with photographs."""
-    monkeypatch.chdir(tmp_path)
-    write_photographs()
-    return tmp_path
 
 
 def softmax(logits) -> np.ndarray:

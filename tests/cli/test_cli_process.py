@@ -17,7 +17,7 @@ PHOTOS = sorted((Path(dave.__file__).parent / "assets" / "photos").glob("*.jpg")
 
 def run(*arguments: str, **options) -> subprocess.CompletedProcess:
     program = [sys.executable, "-m", "dave_jax", *arguments]
-    return subprocess.run(program, capture_output=True, text=True, timeout=300, check=False, cwd=Path(__file__).parents[1], **options)
+    return subprocess.run(program, capture_output=True, text=True, timeout=300, check=False, cwd=Path(__file__).parents[2], **options)
 
 
 def test_a_process_of_its_own(tmp_path):
@@ -42,7 +42,7 @@ def test_a_process_reports_in_one_line():
 def test_a_closed_pipe_is_no_error():
     program = f"{sys.executable} -m dave_jax models | head -n 1"
     done = subprocess.run(
-        ["bash", "-o", "pipefail", "-c", program], capture_output=True, text=True, timeout=120, check=True, cwd=Path(__file__).parents[1]
+        ["bash", "-o", "pipefail", "-c", program], capture_output=True, text=True, timeout=120, check=True, cwd=Path(__file__).parents[2]
     )
     assert done.stderr == "" and done.stdout.count("\n") == 1
 
