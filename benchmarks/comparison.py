@@ -48,15 +48,13 @@ WHOLE_MOSAICS = ("dave", "dave_fast", "input_x_gradient", "effective", "attn_lrp
 
 def compared() -> dict[str, Method]:
     """Every method, at a cost that a CPU bears: 16 samples or nodes, 128 masks, windows of two patches."""
-    own = {"dave_fast"}  # its samples are its own
     without = {f"dave_{name}" for name in ("cp_lrp", "gim")}  # averaged around three other decompositions instead
     same = {f"{prefix}{name}" for prefix in ("", "dave_") for name in ("libragrad", "cp_lrp_identity")}  # equal `effective` on these models
     return {
-        **select([name for name in methods if name not in without | same | own], SAMPLES),
+        **select([name for name in methods if name not in without | same], SAMPLES),
         "integrated_gradients": IntegratedGradients(num_steps=SAMPLES),
         "occlusion": Occlusion(window=28, stride=28),
         "rise": Rise(num_masks=128, centred=True),
-        **select(sorted(own)),
     }
 
 

@@ -100,7 +100,7 @@ def describe(
     """
     try:
         return _describe(document, architecture, tag, image_size, what)
-    except (AttributeError, IndexError, KeyError, TypeError) as error:
+    except (ArithmeticError, AttributeError, IndexError, KeyError, TypeError) as error:
         raise ValueError(f"{what} must be laid out as timm writes it; it is not ({error!r}). Compare it with another model's.") from error
 
 

@@ -21,7 +21,7 @@ from convert_weights.options import pair
 from convert_weights.table import convert
 from dave_jax.models.positions import check_tiling, resample_positions
 from dave_jax.models.preprocess import Preprocessing
-from dave_jax.models.vit_config import ViTConfig, init_params
+from dave_jax.models.vit_config import MOST, ViTConfig, init_params
 
 
 @dataclasses.dataclass(frozen=True)
@@ -158,7 +158,7 @@ def describe(
         if kind.stem == "DeiT":  # the second token, with a head of its own or without
             fields |= {"distillation_token": True} if len(heads) == 2 else {"num_registers": 1}
         config = ViTConfig(image_size=preprocessing.image_size, patch_size=patch_size, num_classes=len(names), pooling=pooling, **fields)
-    except (AttributeError, IndexError, KeyError, TypeError) as error:
+    except (ArithmeticError, AttributeError, IndexError, KeyError, TypeError) as error:
         raise ValueError(
             f"{what} must be laid out as transformers writes it; it is not ({error!r}). Compare it with another model's."
         ) from error
@@ -222,7 +222,7 @@ def _class_names(document: Mapping[str, Any]) -> list[str]:
     """The names of the classes by number; transformers leaves its own names of two classes out of the file."""
     names = document.get("id2label")
     if names is None:
-        return [f"LABEL_{index}" for index in range(_whole(document, "num_labels", 2))]
+        return [f"LABEL_{index}" for index in range(min(_whole(document, "num_labels", 2), MOST["num_classes"] + 1))]
     by_number = {str(number): str(name) for number, name in names.items()}
     if set(by_number) != {str(number) for number in range(len(by_number))}:
         raise KeyError(f"id2label must have the numbers 0 to {len(by_number) - 1}")
@@ -231,6 +231,6 @@ def _class_names(document: Mapping[str, Any]) -> list[str]:
 
 def _whole(options: Mapping[str, Any], name: str, default: int | None) -> int:
     value = options.get(name, default)
-    if not isinstance(value, int):
+    if not isinstance(value, int) or isinstance(value, bool):
         raise TypeError(f"{name} must be a whole number; got {value!r}")
     return value

@@ -29,8 +29,15 @@ def named(value: Any) -> tuple[str, dict[str, str]]:
 
 
 def pair(size: Any) -> tuple[int, int]:
-    """Height and width of a size that may be one number."""
-    return (int(size), int(size)) if isinstance(size, (int, float)) else (int(size[0]), int(size[1]))
+    """Height and width of a size that may be one number.
+
+    Raises:
+        TypeError: they are no whole numbers.
+    """
+    height, width = (size, size) if isinstance(size, (int, float)) else size
+    if not float(height).is_integer() or not float(width).is_integer():
+        raise TypeError(f"a size is a whole number or a pair of them; got {size!r}")
+    return int(height), int(width)
 
 
 class Options:

@@ -89,7 +89,7 @@ def convert(
             problems += [f"missing {key} (for {target}, shape {shape})" for key in missing]
             continue
         leaf_shape = shape[1:] if stacked else shape
-        destination = np.empty(shape, np.float32)
+        destination = None  # made when an array fits: a wrong config.json may ask for any size
         for i, key in enumerate(keys):
             try:
                 value = row.layout(np.asarray(arrays[key], np.float32))
@@ -102,8 +102,10 @@ def convert(
             elif not np.isfinite(value).all():
                 problems.append(f"{key} holds values that are not finite")
             else:
+                destination = np.empty(shape, np.float32) if destination is None else destination
                 destination[i if stacked else ...] = value
-        result[target] = destination
+        if destination is not None:
+            result[target] = destination
     problems += [f"leftover {key} {np.shape(arrays[key])}" for key in sorted(set(arrays) - used)]
     if problems:
         listing = "\n  ".join(problems)

@@ -28,7 +28,9 @@ def config_from_options(options: Mapping[str, Any]) -> ConvNeXtConfig:
     read = Options(options)
     depths = tuple(int(depth) for depth in read.get("depths", (3, 3, 9, 3)))
     kernels = read.get("kernel_sizes", 7)
-    norm_kind, _ = read.choose("norm_layer", "layernorm", _NORMS)
+    norm_kind, norm_arguments = read.choose("norm_layer", "layernorm", _NORMS)
+    if norm_arguments:
+        read.problems.append(f"norm_layer={options['norm_layer']!r} has arguments; only norm_eps is read")
     activation, _ = read.choose("act_layer", "gelu", ACTIVATIONS)
     stem = read.get("stem_type", "patch")
     if stem not in STEMS:

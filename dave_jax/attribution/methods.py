@@ -70,7 +70,7 @@ def select(names: Sequence[str], num_samples: int | None = None) -> dict[str, Me
 
     Args:
         names: in the order that is wanted.
-        num_samples: of those that average over samples; None leaves each its own.
+        num_samples: of those that average over samples; None leaves each its own, and `dave_fast`, whose few are what it is, keeps them.
 
     Raises:
         ValueError: an unknown name, one twice, or no samples.
@@ -82,7 +82,10 @@ def select(names: Sequence[str], num_samples: int | None = None) -> dict[str, Me
     chosen = by_name("method", names, available())
     if num_samples is not None and num_samples < 1:
         raise ValueError(f"num_samples must be at least 1; got {num_samples}.")
-    return chosen if num_samples is None else {name: with_samples(method, num_samples) for name, method in chosen.items()}
+    if num_samples is None:
+        return chosen
+    own = {name for name, method in chosen.items() if getattr(method, "config", None) is not None}
+    return {name: method if name in own else with_samples(method, num_samples) for name, method in chosen.items()}
 
 
 def by_name(kind: str, names: Sequence[str], known: Mapping[str, T]) -> dict[str, T]:

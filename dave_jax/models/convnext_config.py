@@ -1,6 +1,7 @@
 """`ConvNeXtConfig`: what a checkpoint's arrays do not say about a ConvNeXt, and parameters to start from."""
 
 import dataclasses
+import math
 from typing import Any
 
 import jax
@@ -8,6 +9,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, PRNGKeyArray
 
 from dave_jax.effective.activations import MULTIPLIERS
+from dave_jax.models.vit_config import MOST
 
 Params = dict[str, Any]
 
@@ -76,6 +78,10 @@ class ConvNeXtConfig:
                 problems.append(f"{name} must be at least {least}; got {getattr(self, name)}")
         if self.head_width and self.final_norm != "pooled":
             problems.append("head_width needs final_norm 'pooled'")
+        if sum(self.depths) > MOST["depth"] or self.num_classes > MOST["num_classes"]:
+            problems.append(f"depths and num_classes must be at most {MOST['depth']} together and {MOST['num_classes']}")
+        if not 0 < self.eps < math.inf:
+            problems.append(f"eps must be positive; got {self.eps}")
         if problems:
             raise ValueError("This is no ConvNeXt: " + "; ".join(problems) + ".")
 

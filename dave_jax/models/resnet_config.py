@@ -1,6 +1,7 @@
 """`ResNetConfig`: what a checkpoint's arrays do not say about a ResNet, and parameters to start from."""
 
 import dataclasses
+import math
 from typing import Any
 
 import jax
@@ -8,6 +9,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, PRNGKeyArray
 
 from dave_jax.effective.activations import MULTIPLIERS
+from dave_jax.models.vit_config import MOST
 
 Params = dict[str, Any]
 
@@ -67,6 +69,12 @@ class ResNetConfig:
             problems.append(f"stem_widths has one entry (7 x 7) or three (3 x 3); got {self.stem_widths}")
         if "basic" in self.blocks and (self.groups, self.base_width) != (1, 64):
             problems.append("groups and base_width are those of bottlenecks; basic blocks need 1 and 64")
+        if not problems and min(map(self.inner_width, range(len(self.depths)))) < 1:
+            problems.append(f"base_width {self.base_width} leaves a block of widths {self.widths} without channels")
+        if sum(self.depths) > MOST["depth"] or self.num_classes > MOST["num_classes"]:
+            problems.append(f"depths and num_classes must be at most {MOST['depth']} together and {MOST['num_classes']}")
+        if not 0 < self.eps < math.inf:
+            problems.append(f"eps must be positive; got {self.eps}")
         if problems:
             raise ValueError("This is no ResNet: " + "; ".join(problems) + ".")
 

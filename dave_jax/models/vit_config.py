@@ -1,6 +1,7 @@
 """`ViTConfig`: what a checkpoint's arrays do not say about a vision transformer, and parameters to start from."""
 
 import dataclasses
+import math
 from typing import Any
 
 import jax
@@ -11,6 +12,10 @@ from dave_jax.effective.activations import MULTIPLIERS
 from dave_jax.models.positions import RESAMPLINGS
 
 Params = dict[str, Any]
+
+MOST = {"depth": 1000, "num_registers": 1000, "num_classes": 10**6}
+"""More of them is a broken file rather than a network, and would not end or not fit anywhere."""
+MOST_PATCHES = 2**16
 
 
 @dataclasses.dataclass(frozen=True)
@@ -87,12 +92,20 @@ class ViTConfig:
         for name, least in (("width", 1), ("depth", 1), ("num_heads", 1), ("mlp_width", 1), ("num_classes", 0), ("num_registers", 0)):
             if getattr(self, name) < least:
                 problems.append(f"{name} must be at least {least}; got {getattr(self, name)}")
+        for name, most in MOST.items():
+            if getattr(self, name) > most:
+                problems.append(f"{name} must be at most {most}; got {getattr(self, name)}")
+        if not 0 < self.eps < math.inf:
+            problems.append(f"eps must be positive; got {self.eps}")
         if self.num_heads > 0 and self.width % self.num_heads:
             problems.append(f"num_heads must divide width; got {self.num_heads} heads for width {self.width}")
         for size, patch in zip(self.image_size, self.patch_size, strict=True):
             if patch < 1 or size < patch or size % patch:
                 problems.append(f"image_size must be a multiple of patch_size {self.patch_size}; got {self.image_size}")
                 break
+        else:
+            if self.grid[0] * self.grid[1] > MOST_PATCHES:
+                problems.append(f"image_size must hold at most {MOST_PATCHES} patches; got {self.image_size} of {self.patch_size}")
         if self.pooling in ("token", "token_and_mean") and not self.class_token:
             problems.append(f"pooling {self.pooling!r} needs class_token=True")
         if self.pooling == "token_and_mean" and (self.final_norm == "pooled" or self.pool_prefix):

@@ -4,7 +4,7 @@ import jax
 import numpy as np
 
 import dave_jax as dave
-from dave_jax.attribution.methods import methods
+from dave_jax.attribution.methods import methods, select
 
 
 def test_dave_fast_is_explain_with_four_samples_around_res_lrp():
@@ -13,3 +13,9 @@ def test_dave_fast_is_explain_with_four_samples_around_res_lrp():
     config = dave.DaveConfig(num_samples=4, noise_alpha=0.0, aggregation="median")
     expected = dave.explain(model, images, [2, 1], key=key, config=config, decomposition="res_lrp")
     np.testing.assert_array_equal(methods["dave_fast"](model, images, [2, 1], key=key), expected)
+
+
+def test_a_number_of_samples_leaves_dave_fast_what_it_is():
+    chosen = select(["dave", "dave_fast", "smoothgrad", "legrad"], num_samples=16)
+    assert (chosen["dave"].num_samples, chosen["smoothgrad"].num_samples) == (16, 16)
+    assert chosen["dave_fast"] is methods["dave_fast"] and chosen["legrad"] is methods["legrad"]

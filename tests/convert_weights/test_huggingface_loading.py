@@ -117,3 +117,12 @@ def test_one_error_lists_the_arrays_that_do_not_fit(tmp_path):
         "leftover classifier.scale",
     ):
         assert problem in str(error.value)
+
+
+@pytest.mark.parametrize("name", ["hidden_size", "intermediate_size"])
+def test_absurd_sizes_are_errors_before_anything_is_allocated(name, tmp_path):
+    write(tmp_path)
+    document = json.loads((tmp_path / "config.json").read_text())
+    (tmp_path / "config.json").write_text(json.dumps(document | {name: 10**12}))
+    with pytest.raises(ConversionError, match="1000000000000"):
+        hub.load(tmp_path)

@@ -45,17 +45,3 @@ def test_timms_state_dict_has_the_arrays_that_the_options_say(name):
 
 def test_what_timm_saves_is_what_we_load(tmp_path):
     check_saved("test_resnet", tmp_path)
-
-
-def test_networks_with_parts_that_we_lack_are_not_listed():
-    listed = kinds("resnet", set())
-    assert {"resnet18", "resnet50", "resnet50d", "resnext50_32x4d", "wide_resnet50_2"} <= set(listed) | _like(listed)
-    assert not {"seresnet50", "resnetblur50", "resnet50_gn", "ecaresnet50d"} & set(listed)
-
-
-def _like(listed):
-    """Architectures with the options of one that is listed."""
-    from convert_weights.architectures import architectures
-
-    options = [architectures()[name]["options"] for name in listed]
-    return {name for name, entry in architectures().items() if entry["family"] == "resnet" and entry["options"] in options}
