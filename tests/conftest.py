@@ -19,6 +19,15 @@ jax.config.update("jax_numpy_rank_promotion", "raise")
 SHARED = Path(__file__).resolve().parents[2] / "shared"
 
 
+@pytest.fixture(scope="module", autouse=True)
+def bounded_mappings():
+    """A worker compiles more programs than a process may hold."""
+    yield
+    from dave_jax.evaluation.run import forget_programs  # here, for it imports what the hooks of type checks must see first
+
+    forget_programs()
+
+
 @pytest.fixture(scope="session")
 def shared() -> Path:
     """The folder of recordings, photographs and models beside the project; tests that need it skip without it."""

@@ -36,7 +36,7 @@ NUM_SHOWN = 6
 
 
 MOST_MAPPINGS = 20_000
-"""Memory mappings of this process beyond which compiled programs are dropped after a method; see `_forget_programs`."""
+"""Memory mappings of this process beyond which compiled programs are dropped after a method; see `forget_programs`."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -99,10 +99,10 @@ def run(
         append_line(folder / "timing.jsonl", {"method": name, "subject": subject.name, "maps": len(case.targets), "seconds": seconds})
         append_line(folder / "scores.jsonl", {"method": name, "subject": subject.name, "scores": found})
         if subject is subjects[-1]:
-            _forget_programs()
+            forget_programs()
 
 
-def _forget_programs() -> None:
+def forget_programs() -> None:
     """Drop compiled programs before the system does not allow more: on Linux each takes some of a process's 65530 memory mappings."""
     mappings = Path("/proc/self/maps")
     if mappings.is_file() and mappings.read_bytes().count(b"\n") > MOST_MAPPINGS:
