@@ -96,6 +96,11 @@ def commands() -> list[tuple[Block, str]]:
     return found
 
 
+def quick_and_slow(cases: list[Any], page_of: Any) -> list[Any]:
+    """The README's and CONTRIBUTING's run with the other tests, the pages' with the slow ones."""
+    return [case if page_of(case).parent == ROOT else pytest.param(*case, marks=pytest.mark.slow) for case in cases]
+
+
 def identify(value: Any) -> str:
     if isinstance(value, Path):
         return str(value.relative_to(ROOT))
@@ -121,7 +126,10 @@ def registries():
         registry.update(entries)
 
 
-@pytest.mark.parametrize("page", [page for page in PAGES if any(block.language == "python" for block in blocks(page))], ids=identify)
+WITH_SNIPPETS = [(page,) for page in PAGES if any(block.language == "python" for block in blocks(page))]
+
+
+@pytest.mark.parametrize("page", quick_and_slow(WITH_SNIPPETS, lambda case: case[0]), ids=identify)
 def test_python_snippets_run_one_after_the_other(page, workplace, registries):
     namespace: dict[str, Any] = {"__name__": "__main__"}
     for block in blocks(page):
@@ -152,7 +160,7 @@ def test_snippets_that_need_the_hub_name_what_there_is():
     assert calls >= 2
 
 
-@pytest.mark.parametrize(("block", "command"), commands(), ids=identify)
+@pytest.mark.parametrize(("block", "command"), quick_and_slow(commands(), lambda case: case[0].page), ids=identify)
 def test_commands_run(block, command, workplace, registries, monkeypatch, capsys):
     if command in IN_CI:
         assert IN_CI[command] in CI
