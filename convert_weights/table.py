@@ -91,14 +91,18 @@ def convert(
         leaf_shape = shape[1:] if stacked else shape
         destination = None  # made when an array fits: a wrong config.json may ask for any size
         for i, key in enumerate(keys):
+            array = arrays[key]
+            if not jax.dtypes.issubdtype(array.dtype, np.floating):  # knows bfloat16 too
+                problems.append(f"{key} holds {array.dtype}, not floating-point numbers")
+                continue
             try:
-                value = row.layout(np.asarray(arrays[key], np.float32))
+                value = row.layout(np.asarray(array, np.float32))
                 value = (adapt or {}).get(target, lambda array: array)(value)
             except ValueError as error:
-                problems.append(f"{key} has shape {np.shape(arrays[key])}, which does not fit {target} {leaf_shape} ({error})")
+                problems.append(f"{key} has shape {array.shape}, which does not fit {target} {leaf_shape} ({error})")
                 continue
             if value.shape != leaf_shape:
-                problems.append(f"{key} has shape {np.shape(arrays[key])}, which becomes {value.shape}; {target} needs {leaf_shape}")
+                problems.append(f"{key} has shape {array.shape}, which becomes {value.shape}; {target} needs {leaf_shape}")
             elif not np.isfinite(value).all():
                 problems.append(f"{key} holds values that are not finite")
             else:

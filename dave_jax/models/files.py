@@ -70,12 +70,27 @@ def find_local(path: Path) -> Found:
         folder, weights = path.parent, (path,)
         if path.suffix != ".safetensors":
             raise _no_weights(f"{str(path)!r}", [path.name])
+    for file in weights if path.is_dir() else ():  # a file that is named is wanted
+        _check_link(file, folder)
     name = path.stem if path.is_file() and path.name != WEIGHTS else folder.resolve().name
 
     def beside(file: str) -> Path | None:
+        _check_link(folder / file, folder)
         return folder / file if (folder / file).exists() else None
 
     return Found(name, str(path), weights, beside(CONFIG), beside)
+
+
+def _check_link(file: Path, folder: Path) -> None:
+    """Raise if a folder's file is a link out of it: what came from elsewhere may name any file of the machine.
+
+    In the hub's cache `snapshots/<commit>/<file>` is a link to `blobs/<hash>`.
+    """
+    target, allowed = file.resolve(), [folder.resolve()]
+    if folder.resolve().parent.name == "snapshots":
+        allowed.append(folder.resolve().parents[1] / "blobs")
+    if file.is_symlink() and not any(target.is_relative_to(place) for place in allowed):
+        raise ValueError(f"{str(file)!r} is a link out of its folder, to {str(target)!r}. If you trust it, pass that file, or a copy.")
 
 
 def find_on_hub(name: str, revision: str | None, check: Callable[[Found], object]) -> Found:

@@ -185,13 +185,49 @@ def test_config_json_that_is_no_json_object(tmp_path):
         hub.load(tmp_path)
 
 
-@pytest.mark.parametrize("content", [b"", b"version https://git-lfs.github.com/spec/v1\noid sha256:0\nsize 1\n", None])
+HEADER_LONGER_THAN_THE_FILE = (10**9).to_bytes(8, "little") + b"{}"
+
+
+@pytest.mark.parametrize(
+    "content", [b"", b"version https://git-lfs.github.com/spec/v1\noid sha256:0\nsize 1\n", HEADER_LONGER_THAN_THE_FILE, None]
+)
 def test_truncated_weights(content, tmp_path):
     write_checkpoint(tmp_path)
     file = tmp_path / "model.safetensors"
     file.write_bytes(file.read_bytes()[:-5] if content is None else content)
     with pytest.raises(ValueError, match=r"must be a whole safetensors file; .*cut off"):
         hub.load(tmp_path)
+
+
+def test_arrays_of_another_type(tmp_path):
+    write_checkpoint(tmp_path)
+    arrays = load_file(tmp_path / "model.safetensors")
+    save_file(arrays | {"norm.weight": np.ones(arrays["norm.weight"].shape, np.int64)}, tmp_path / "model.safetensors")
+    with pytest.raises(ValueError, match=r"norm\.weight holds int64, not floating-point"):
+        hub.load(tmp_path)
+
+
+@pytest.mark.parametrize("name", ["model.safetensors", "config.json"])
+def test_a_link_out_of_the_folder(name, tmp_path):
+    write_checkpoint(tmp_path / "secret")
+    write_checkpoint(tmp_path / "downloaded")
+    (tmp_path / "downloaded" / name).unlink()
+    (tmp_path / "downloaded" / name).symlink_to(tmp_path / "secret" / name)
+    with pytest.raises(ValueError, match="a link out of its folder"):
+        hub.load(tmp_path / "downloaded")
+    (tmp_path / "downloaded" / name).unlink()
+    (tmp_path / "downloaded" / f"other.{name}").write_bytes((tmp_path / "secret" / name).read_bytes())
+    (tmp_path / "downloaded" / name).symlink_to(f"other.{name}")  # within the folder
+    hub.load(tmp_path / "downloaded")
+
+
+def test_a_folder_of_the_hubs_cache(tmp_path):
+    write_checkpoint(tmp_path / "blobs")
+    snapshot = tmp_path / "snapshots" / "0123"
+    snapshot.mkdir(parents=True)
+    for name in ("model.safetensors", "config.json"):
+        (snapshot / name).symlink_to(f"../../blobs/{name}")
+    hub.load(snapshot)
 
 
 def test_renamed_keys(tmp_path):
