@@ -64,7 +64,7 @@ class Description:
         return ("attn_pool.",) if "siglip" in self.architecture and self.config.pooling != "map" else ()
 
     def params(self, arrays: Mapping[str, np.ndarray], *, what: str = "the checkpoint") -> dict[str, Any]:
-        """The parameters that a timm state dict holds, NumPy float32; `what` to call it in errors.
+        """The parameters that a timm state dict holds, float32, on the default device; `what` to call it in errors.
 
         Raises:
             ConversionError: listing missing, leftover and misshapen arrays.

@@ -100,7 +100,7 @@ class Description:
     family = "vit"  # of `dave_jax.models.families`
 
     def params(self, arrays: Mapping[str, np.ndarray], *, what: str = "the checkpoint") -> dict[str, Any]:
-        """The parameters that a state dict holds, NumPy float32; `what` to call it in errors.
+        """The parameters that a state dict holds, float32, on the default device; `what` to call it in errors.
 
         Raises:
             ConversionError: listing missing, leftover and misshapen arrays.

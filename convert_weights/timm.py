@@ -155,7 +155,7 @@ def params_from_arrays(
     not_needed: Iterable[str] = (),
     what: str = "the checkpoint",
 ) -> dict[str, Any]:
-    """A timm state dict as parameters of `config`, NumPy float32.
+    """A timm state dict as parameters of `config`, float32, on the default device.
 
     A position embedding of another grid is resampled to `config.image_size` as timm does.
 

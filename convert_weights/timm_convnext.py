@@ -88,7 +88,7 @@ def table(config: ConvNeXtConfig) -> list[Entry]:
 
 
 def params_from_arrays(arrays: Mapping[str, np.ndarray], config: ConvNeXtConfig, *, what: str = "the checkpoint") -> dict[str, Any]:
-    """A timm state dict as parameters of `config`, NumPy float32.
+    """A timm state dict as parameters of `config`, float32, on the default device.
 
     Raises:
         ConversionError: listing missing, leftover and misshapen arrays.

@@ -81,7 +81,7 @@ def _normed(conv: str, norm: str, our_conv: str, our_norm: str, first: int = 0) 
 
 
 def params_from_arrays(arrays: Mapping[str, np.ndarray], config: ResNetConfig, *, what: str = "the checkpoint") -> dict[str, Any]:
-    """A timm state dict as parameters of `config`, NumPy float32.
+    """A timm state dict as parameters of `config`, float32, on the default device.
 
     Raises:
         ConversionError: listing missing, leftover and misshapen arrays.

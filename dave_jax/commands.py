@@ -156,9 +156,7 @@ def _configure(method: Method, config: DaveConfig, arguments: Namespace) -> Meth
     changes: dict[str, Any] = {fields[option]: value for option, value in given.items() if value is not None}
     if isinstance(method, Dave):
         config = method.config or config
-        num_samples = changes.setdefault("num_samples", method.num_samples or config.num_samples)
-        if (config.chunk_size or 0) > num_samples:
-            changes.setdefault("chunk_size", None)
+        config = config.with_samples(changes.pop("num_samples", method.num_samples or config.num_samples))
         return dataclasses.replace(method, config=dataclasses.replace(config, **changes), num_samples=None)
     for option, value in given.items():
         if value is not None and not hasattr(method, fields[option]):

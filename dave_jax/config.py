@@ -105,6 +105,16 @@ class DaveConfig:
         if problems:
             raise ValueError("DaveConfig: " + "; ".join(problems) + ".")
 
+    def with_samples(self, num_samples: int) -> "DaveConfig":
+        """The same settings with another number of samples; a chunk size that is too large for it is chosen anew.
+
+        Example:
+            >>> DaveConfig(num_samples=16, chunk_size=8).with_samples(4).chunk_size is None
+            True
+        """
+        chunk = None if (self.chunk_size or 0) > num_samples else self.chunk_size
+        return dataclasses.replace(self, num_samples=num_samples, chunk_size=chunk)
+
 
 jax.tree_util.register_dataclass(
     DaveConfig,

@@ -21,6 +21,7 @@ from jaxtyping import Array, Float
 from dave_jax.attribution.targets import as_cotangents
 from dave_jax.effective.decomposition import Decomposition, gradient, resolve
 from dave_jax.models.model import Forward, Model, check_images, count_classes
+from dave_jax.models.network import Network
 from dave_jax.models.traced import Traced
 from dave_jax.models.vit import ViT
 
@@ -86,7 +87,7 @@ def bias_contributions(model: Model, image: ArrayLike, target: Any) -> BiasContr
         rows, columns = config.grid
         placed = (on_patches(path, term, model.forward) for path, term in per_token.items())
         place = sum(placed, start=jnp.zeros(rows * columns)).reshape(rows, columns)
-    terms = {"/".join(path): _sum_tokens(path, term) for path, term in per_token.items()}
+    terms = {"/".join(path): _sum_tokens(path, term, isinstance(model.forward, Network)) for path, term in per_token.items()}
     return BiasContributions(logit, from_image, terms, place)
 
 
@@ -165,7 +166,7 @@ def on_patches(path: Path, term: Array, vit: ViT) -> Float[Array, " patches"]:
     return jnp.zeros(patches, term.dtype)
 
 
-def _sum_tokens(path: Path, term: Array) -> Array:
-    """The contribution of a parameter: a number, or one for each block."""
-    stacked = path[0] == "blocks" or (path[0] == "stages" and path[2] == "blocks")
+def _sum_tokens(path: Path, term: Array, ours: bool) -> Array:
+    """The contribution of a parameter: a number, or one for each block that a network of ours stacks."""
+    stacked = ours and (path[0] == "blocks" or (path[0] == "stages" and path[2] == "blocks"))
     return jnp.sum(term, axis=tuple(range(1, term.ndim))) if stacked else jnp.sum(term)

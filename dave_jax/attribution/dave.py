@@ -41,7 +41,7 @@ class Dave(Method):
         """With the model's settings where there are none, and a chunk size."""
         config = self.config or model.config
         if self.num_samples is not None and self.num_samples != config.num_samples:
-            config = dataclasses.replace(config, num_samples=self.num_samples, chunk_size=None)
+            config = config.with_samples(self.num_samples)
         config = with_chunk(config, model, resolve(self.decomposition), image.shape, num_targets)
         return dataclasses.replace(self, config=config, num_samples=None)
 

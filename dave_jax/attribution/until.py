@@ -88,7 +88,7 @@ def explain_until(
     if max_rounds < 2:
         raise ValueError(f"max_rounds must be at least 2, which a standard error needs; got {max_rounds}.")
     rules = resolve(decomposition)
-    config = dataclasses.replace(model.config, num_samples=8, chunk_size=None) if config is None else config
+    config = model.config.with_samples(8) if config is None else config
     images = check_images(images, model.preprocessing.image_size)
     cotangents, single = as_cotangents(targets, len(images), count_classes(model, images.dtype), images.dtype)
     config = with_chunk(config, model, rules, images.shape[1:], cotangents.shape[1])

@@ -87,7 +87,10 @@ class GammaLinear:
     def __call__(self, op: Operator) -> Operator:
         """The same product with weights, its derivative that of the rule."""
         if not isinstance(op, Dense):
-            raise TypeError(f"GammaLinear is a rule for products with weights (Dense); got {type(op).__name__}.")
+            raise TypeError(
+                f"GammaLinear is a rule for products with weights (Dense); got {type(op).__name__}. Convolutions have no gamma rule: leave "
+                "`linear` and `embedding` as they are."
+            )
         return GammaDense(op.kernel, op.in_shape, self.gamma)
 
 

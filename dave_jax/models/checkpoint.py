@@ -21,10 +21,12 @@ class Checkpoint(Mapping[str, np.ndarray]):
     def __init__(self, paths: Iterable[Path]):
         self.paths = tuple(paths)
         self.metadata: dict[str, str] = {}
-        self._files = {}
+        self._places: dict[str, Path] = {}
         for path in self.paths:
             try:
-                file = safe_open(path, framework="numpy")
+                with safe_open(path, framework="numpy") as file:
+                    self.metadata |= file.metadata() or {}
+                    self._places |= dict.fromkeys(file.keys(), path)
             except FileNotFoundError as error:
                 raise FileNotFoundError(f"There is no file {str(path)!r}. Check the path, or download it again.") from error
             except (OSError, SafetensorError) as error:
@@ -32,17 +34,17 @@ class Checkpoint(Mapping[str, np.ndarray]):
                     f"A checkpoint must be a whole safetensors file; {str(path)!r} is not ({error}). "
                     "It may be cut off, or a pointer that Git LFS left (git lfs pull): copy or download it again."
                 ) from error
-            self.metadata |= file.metadata() or {}
-            self._files |= dict.fromkeys(file.keys(), file)
 
     def __getitem__(self, key: str) -> np.ndarray:
-        return self._files[key].get_tensor(key)
+        # Opened for each array: what a file that stays open has given so far stays mapped, and counts as this process's memory.
+        with safe_open(self._places[key], framework="numpy") as file:
+            return file.get_tensor(key)
 
     def __iter__(self) -> Iterator[str]:
-        return iter(self._files)
+        return iter(self._places)
 
     def __len__(self) -> int:
-        return len(self._files)
+        return len(self._places)
 
     @functools.cached_property
     def fingerprint(self) -> str:

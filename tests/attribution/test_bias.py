@@ -79,3 +79,20 @@ def test_contrast(model):
     contrast = jnp.zeros(5).at[1].set(1.0).at[2].set(-1.0)
     one, two, both = (dave.bias_contributions(model, image, target) for target in (1, 2, contrast))
     assert float(both.image) == pytest.approx(float(one.image - two.image), rel=1e-3, abs=1e-4)
+
+
+@pytest.mark.parametrize("names", [("stages",), ("blocks", "0")])
+def test_a_networks_own_names_mean_nothing_to_us(names):
+    """Only networks of ours stack their blocks on a leading axis."""
+    params = {"bias": jnp.arange(3.0), "kernel": jnp.ones((3, 3))}
+    for name in reversed(names):
+        params = {name: params}
+
+    def forward(params, image):
+        for name in names:
+            params = params[name]
+        return image.mean((0, 1)) @ params["kernel"] + params["bias"]
+
+    model = dave.Model.from_function(forward, params, preprocessing=dave.Preprocessing(image_size=(4, 4)))
+    found = dave.bias_contributions(model, jnp.ones((4, 4, 3)), 2)
+    np.testing.assert_allclose(found.terms["/".join((*names, "bias"))], 2.0, rtol=1e-6)

@@ -77,6 +77,16 @@ def test_another_tolerance_compiles_nothing():
     assert not compiled
 
 
+def test_the_models_chunk_size_is_kept():
+    """A chunk of another size would take another amount of memory: what is traced once is the program of that chunk."""
+    model = dataclasses.replace(MODEL, config=dataclasses.replace(STILL, num_samples=16))
+    options = {"key": KEY, "tolerance": 1.0, "raw": True, "max_rounds": 2}
+    dave.explain_until(model, IMAGES, [0, 1], config=STILL.with_samples(8), **options)
+    with count_compilations() as compiled:
+        dave.explain_until(model, IMAGES, [0, 1], **options)
+    assert not compiled
+
+
 def test_bad_settings():
     with pytest.raises(ValueError, match="at least 2"):
         until(tolerance=0.1, max_rounds=1)

@@ -1,6 +1,7 @@
 """Random small networks from a grammar of layers: the same values, and complete. `DAVE_JAX_NETWORKS=3000` draws that many, other ones each
 time (`--hypothesis-seed` repeats them)."""
 
+import dataclasses
 import os
 
 import jax
@@ -14,6 +15,10 @@ from trace_functions import NETWORKS
 from trace_normalisations import layer_norm, rms_norm
 
 import dave_jax as dave
+from dave_jax.effective.decomposition import attn_lrp, gim, res_lrp
+from dave_jax.effective.gamma import GammaResidual
+from dave_jax.effective.rules import exponentials
+from dave_jax.effective.tempered import TemperedSoftmax
 
 WANTED = os.environ.get("DAVE_JAX_NETWORKS")
 NUM_NETWORKS = int(WANTED or 12)
@@ -80,3 +85,37 @@ def test_random_networks(network, gate, seed):
         assert bool(jnp.isfinite(logits).all()), name
         assert float(jnp.abs(report.outputs - logits).max()) < 1e-9 * scale, name  # norms of small numbers magnify rounding
         assert report.residual < 1e-9, (name, str(report))
+
+
+UNTEMPERED = dataclasses.replace(gim, name="untempered", softmax=exponentials)
+EQUAL = {
+    "gim": (dataclasses.replace(gim, softmax=TemperedSoftmax(1.0)), UNTEMPERED),
+    "res_lrp": (dataclasses.replace(res_lrp, residual=GammaResidual(0.0)), attn_lrp),
+}
+"""Rules that change nothing at these settings."""
+
+
+@settings(
+    max_examples=max(NUM_NETWORKS // 3, 8), deadline=None, derandomize=not WANTED, suppress_health_check=list(HealthCheck), database=None
+)
+@given(networks(max_leaves=4), st.sampled_from(sorted(EQUAL)))
+def test_rules_that_change_nothing(network, which):
+    with jax.enable_x64(True):
+        name, body = network
+        x, cotangent = draw(100, 6, 8), jnp.array([1.0, -2.0, 0.5])
+
+        def function(x):
+            return layer_norm(body(layer_norm(x @ weights(40)))).mean(0) @ draw(41, 8, 3)
+
+        logits, slopes = function(x), []
+        for decomposition in EQUAL[which]:
+            try:
+                values, pull_back = jax.vjp(dave.decompose(function, decomposition), x)
+            except ValueError as error:
+                assert "site `softmax`" in str(error), name  # a form of softmax that the rule refuses
+                return
+            assert float(jnp.abs(values - logits).max()) <= 1e-9 * max(float(jnp.abs(logits).max()), 1e-3), name
+            slopes.append(pull_back(cotangent)[0])
+        # JAX's attention computes its softmax in single precision.
+        tolerance = 1e-6 if "library" in name else 1e-8
+        assert float(jnp.abs(slopes[0] - slopes[1]).max()) <= tolerance * float(jnp.abs(slopes[1]).max()) + 1e-10, name

@@ -1,17 +1,20 @@
 """Sites that a program does not name: residual sums, softmaxes; what a report counts; products of a value and what is made of it."""
 
+import dataclasses
+
 import jax
 import jax.numpy as jnp
 import pytest
 from jax.lax import stop_gradient
 from trace_arrays import bias, draw, tokens, weights
 from trace_attention import library_attention
-from trace_normalisations import layer_norm
+from trace_normalisations import layer_norm, rms_norm
 
 import dave_jax as dave
-from dave_jax.effective.decomposition import Decomposition, freeze
+from dave_jax.effective.decomposition import Decomposition, freeze, resolve
 from dave_jax.effective.gamma import GammaResidual
 from dave_jax.effective.operators import scale_derivative
+from dave_jax.effective.rules import exponentials
 from dave_jax.effective.tempered import TemperedSoftmax
 
 RESIDUAL = Decomposition("residual", normalisation=freeze, activation=freeze, attention=freeze, residual=GammaResidual(1.0))
@@ -133,6 +136,47 @@ def test_the_softmax_of_an_attention_has_its_rule(function, by_hand, x64):
 def test_other_forms_of_softmax_are_refused(softmax):
     with pytest.raises(ValueError, match=r"gim.*site `softmax`.*reduce_sum at .*test_trace_sites"):
         dave.decompose(lambda x: softmax(x @ weights(2) @ x.T) @ x, "gim")(tokens())
+
+
+def by_exponential_features(x):
+    """Linear attention: its denominator is a product with a sum of exponentials."""
+    query, key = jnp.exp(layer_norm(x @ weights(2))), jnp.exp(layer_norm(x @ weights(3)))
+    return query @ (key.T @ (x @ weights(4))) / (query @ key.sum(0)[:, None])
+
+
+def with_one_more(x):
+    exponentials = jnp.exp(x @ weights(2) @ x.T)
+    return exponentials / (1.0 + exponentials.sum(1, keepdims=True)) @ x
+
+
+def gated_by_logsumexp(x):
+    return jax.nn.sigmoid(jax.nn.logsumexp(x @ weights(2), axis=1, keepdims=True)) * (x @ weights(3))
+
+
+@pytest.mark.parametrize("function", [by_exponential_features, with_one_more, gated_by_logsumexp])
+def test_a_sum_of_exponentials_that_does_more_than_divide_is_no_softmax(function):
+    with pytest.raises(ValueError, match=r"gim.*site `softmax`"):
+        dave.decompose(function, "gim")(tokens())
+
+
+@pytest.mark.parametrize(
+    "function",
+    [
+        lambda x: layer_norm(jax.nn.softplus(x @ weights(2))) @ weights(3),
+        lambda x: rms_norm(jnp.exp(-jnp.square(x @ weights(2)))) @ weights(3),
+        lambda x: jax.nn.softmax(x @ weights(2)) @ weights(3),  # on the stream: no operator
+    ],
+)
+def test_other_exponentials_are_none_of_its_business(function, x64):
+    untempered = dataclasses.replace(resolve("gim"), name="untempered", softmax=exponentials)
+    assert close(slope(function, "gim"), slope(function, untempered))
+    assert not any(one.kind == "rule" for one in dave.inspect(function, tokens(), decomposition="gim").findings)
+
+
+@pytest.mark.parametrize("function", [lambda x: x + branch(x), lambda x: branch(x) + x])
+def test_a_rule_of_residual_sums_gets_the_branch_second(function, x64):
+    kept = dataclasses.replace(RESIDUAL, residual=lambda x, branch: x + stop_gradient(branch))
+    assert close(slope(function, kept), draw(22, 6, 8))
 
 
 def test_a_report_counts_what_is_called_again_and_branches_once():

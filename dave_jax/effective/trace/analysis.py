@@ -60,8 +60,11 @@ class Analysis:
         found: list[Finding] = []
         for node in self.graph.nodes:
             found += [finding for (of, _), finding in self.findings.items() if of is node]
-            branches = (collections.Counter(inner.all_findings()) for inner in self.inner.get(node, ()))
-            found += functools.reduce(operator.or_, branches, collections.Counter()).elements()
+            branches = [inner.all_findings() for inner in self.inner.get(node, ())]
+            if len(branches) == 1:
+                found += branches[0]
+            else:
+                found += functools.reduce(operator.or_, map(collections.Counter, branches), collections.Counter()).elements()
         return found
 
 

@@ -16,7 +16,7 @@ from dave_jax.effective.trace.chains import chain, root_of, value_at_zero
 from dave_jax.effective.trace.graph import Node
 from dave_jax.effective.trace.kinds import DEAD, Role
 from dave_jax.effective.trace.rules import Elementwise, Linear, Opaque, Product
-from dave_jax.effective.trace.sites import is_residual, softmaxes
+from dave_jax.effective.trace.sites import is_of_exponentials, residual_branch, softmaxes
 
 DERIVATIVE, STREAM, OUTPUT = range(FROZEN + 1, FROZEN + 4)
 
@@ -100,7 +100,7 @@ class _Backward:
             self.need(number, DERIVATIVE)
 
     def linear(self, node: Node, role: Role, behaviour: Linear, levels: list[int]) -> None:
-        if max(levels) >= STREAM and is_residual(self.analysis, node, self.rules):
+        if max(levels) >= STREAM and residual_branch(self.analysis, node, self.rules) is not None:
             self.found(node, "rule", "residual", node.outputs[0])
         if behaviour.reduces and max(levels) < STREAM:
             self.softmax(node)
@@ -116,8 +116,9 @@ class _Backward:
         if self.rules.softmax == exponentials or node.name != "reduce_sum":
             return
         if node in self.softmaxes:
-            self.found(node, "rule", "softmax", node.inputs[0])
-        elif "exp" in self.analysis.infos[node.inputs[0]].marks:
+            if self.analysis.demand(node.inputs[0]) < STREAM:  # one on the stream is no operator
+                self.found(node, "rule", "softmax", node.inputs[0])
+        elif is_of_exponentials(self.analysis, node.inputs[0]):
             raise _not_expressible(self.rules, "softmax", node)
 
     def product(self, node: Node, role: Role, behaviour: Product, level: int) -> None:

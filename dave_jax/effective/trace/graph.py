@@ -5,6 +5,7 @@ with graphs of its own. Numbers, not `Var`s: JAX shares one jaxpr between the ca
 """
 
 import dataclasses
+import functools
 from collections.abc import Sequence
 from typing import Any
 
@@ -97,13 +98,38 @@ class Graph:
     constants: dict[int, Any]
     avals: dict[int, Any]
 
-    def computed_from(self, number: int, source: int) -> bool:
-        """Whether a value is computed from another, and is not that value."""
-        reached = {source}
+    @functools.cached_property
+    def makers(self) -> dict[int, Node]:
+        """The node that each computed value comes from."""
+        return {number: node for node in self.nodes for number in node.outputs}
+
+    @functools.cached_property
+    def users(self) -> dict[int, list[Node]]:
+        """The nodes that take each value."""
+        found: dict[int, list[Node]] = {}
         for node in self.nodes:
+            for number in dict.fromkeys(node.inputs):
+                found.setdefault(number, []).append(node)
+        return found
+
+    def between(self, source: int, number: int) -> list[Node]:
+        """The nodes by which a value is computed from another, in order; none if it is not.
+
+        Numbers grow along a program, so that the search ends at the source's.
+        """
+        waiting, before = [number], set()
+        while waiting:
+            one = waiting.pop()
+            node = self.makers.get(one)
+            if one > source and node is not None and node not in before:
+                before.add(node)
+                waiting += node.inputs
+        reached, found = {source}, []
+        for node in sorted(before, key=lambda node: node.outputs[0]):
             if not reached.isdisjoint(node.inputs):
                 reached.update(node.outputs)
-        return number in reached and number != source
+                found.append(node)
+        return found
 
 
 class _Builder:

@@ -19,7 +19,7 @@ from dave_jax.effective.trace.kinds import DEAD, Role
 from dave_jax.effective.trace.loops import trip_count
 from dave_jax.effective.trace.rules import Elementwise, Linear, Product
 from dave_jax.effective.trace.secant import add_derivative, attach, half, secant
-from dave_jax.effective.trace.sites import Softmax, is_residual, softmaxes
+from dave_jax.effective.trace.sites import Softmax, residual_branch, softmaxes
 
 
 @dataclasses.dataclass(frozen=True)
@@ -95,8 +95,8 @@ class _Run:
             return node.bind(*(self.read(number, FROZEN) for number in node.inputs))
         if node in self.analysis.inner:
             return self.inside(node, levels)
-        if level == DERIVATIVE and node in self.softmaxes:
-            return self.softmax(node, self.softmaxes[node])
+        if (found := self.softmaxes.get(node)) is not None and self.is_operator(found):
+            return self.softmax(node, found)
         role = self.analysis.roles[node]
         assert role is not None
         match role.behaviour:
@@ -106,8 +106,8 @@ class _Run:
                 for i in role.stream:
                     needs[i] = levels[i] if one_each else level
                 operands = [self.read(number, need) for number, need in zip(node.inputs, needs, strict=True)]
-                if level >= STREAM and is_residual(self.analysis, node, self.setting.rules):
-                    return [self.setting.rules.residual(*operands)]
+                if level >= STREAM and (branch := residual_branch(self.analysis, node, self.setting.rules)) is not None:
+                    return [self.setting.rules.residual(operands[1 - branch], operands[branch])]
                 if node.name == "custom_jvp_call" and self.setting.scales is not None:
                     return [self.kinked(node, operands)]
                 return node.bind(*operands)
@@ -116,6 +116,9 @@ class _Run:
             case Elementwise() if level >= STREAM and self.setting.rules.activation is not differentiate:
                 return [self.multiplier(node)]
         return node.bind(*(self.read(number, DERIVATIVE) for number in node.inputs))
+
+    def is_operator(self, found: Softmax) -> bool:
+        return all(self.analysis.demand(node.outputs[0]) == DERIVATIVE for node in (found.exponentials, found.total))
 
     def softmax(self, node: Node, found: Softmax) -> list[Any]:
         """The exponentials of a softmax, or their sum: the rule makes both, less the scores' maximum, which most programs subtract."""

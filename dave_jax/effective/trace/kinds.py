@@ -194,8 +194,9 @@ def _choose(graph: Graph, node: Node, a: Info, b: Info, policy: Policy) -> tuple
         return (0 if policy == "left" else 1), policy
     if policy == "gate":
         left, right = (origin(graph, number) for number in node.inputs[:2])
-        if graph.computed_from(left, right) or graph.computed_from(right, left):  # W(x) x: what is made of x acts on it
-            return (0 if graph.computed_from(left, right) else 1), "gate"
+        first, later = sorted((left, right))
+        if graph.between(first, later):  # W(x) x: what is made of x acts on it
+            return (0 if later == left else 1), "gate"
     if policy == "gate" and a.rank != b.rank:
         return (0 if a.rank > b.rank else 1), "gate"
     return None, "half"
@@ -203,10 +204,11 @@ def _choose(graph: Graph, node: Node, a: Info, b: Info, policy: Policy) -> tuple
 
 def origin(graph: Graph, number: int) -> int:
     """The value whose elements these are, in whatever shape."""
-    for node in reversed(graph.nodes):
-        if number in node.outputs and (find := RULES.get(node.name)) is not None:
-            behaviour = find(node.params, (True,) * len(node.inputs))
-            number = node.inputs[0] if isinstance(behaviour, Linear) and behaviour.reshapes else number
+    while (node := graph.makers.get(number)) is not None and (find := RULES.get(node.name)) is not None:
+        behaviour = find(node.params, (True,) * len(node.inputs))
+        if not (isinstance(behaviour, Linear) and behaviour.reshapes):
+            break
+        number = node.inputs[0]
     return number
 
 

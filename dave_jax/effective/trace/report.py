@@ -82,11 +82,12 @@ def inspect(function: Callable[..., Any], image: Any, *, decomposition: str | De
 
     Args:
         function: of the image alone; close over the rest.
-        image: where: an array or a pytree of arrays. The sites do not depend on its values, the numbers do.
+        image: where: an array or a pytree of arrays, of floating-point numbers. The sites do not depend on its values, the numbers do.
         decomposition: its name or itself.
         gate: as in `decompose`.
 
     Raises:
+        TypeError: a leaf of the image holds no floating-point numbers.
         ValueError: as `decompose`.
 
     Example:
@@ -94,6 +95,10 @@ def inspect(function: Callable[..., Any], image: Any, *, decomposition: str | De
         >>> [(one.kind, one.primitive) for one in report.findings], report.bias.tolist(), report.residual < 1e-6
         ([('multiplier', 'tanh')], [1.0], True)
     """
+    for path, leaf in jax.tree_util.tree_leaves_with_path(image):
+        if not jnp.issubdtype(jnp.result_type(leaf), jnp.floating):
+            name = f"image{jax.tree_util.keystr(path)}"
+            raise TypeError(f"image must hold floating-point numbers; {name} is {jnp.result_type(leaf)}. Cast it, or close over it.")
     analysis, _, _ = trace(function, (image,), {}, resolve(decomposition), 0, gate)
     scaled = with_scales(function, decomposition, gate=gate)
 

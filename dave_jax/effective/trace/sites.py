@@ -1,38 +1,28 @@
 """Sites that a program does not name, recognised by their form: residual sums, and softmaxes within operators.
 
 residual    x + y, where y is computed from x by a layer with weights at least
-softmax     exp(s - max s), and its sum along one axis, the same as that of the maximum
+softmax     exp(s), and its sum along one axis, which does nothing but divide
 """
 
 from typing import NamedTuple
 
 from dave_jax.effective.decomposition import Decomposition
 from dave_jax.effective.rules import add, exponentials
-from dave_jax.effective.trace.analysis import Analysis
+from dave_jax.effective.trace.analysis import FROZEN, Analysis
 from dave_jax.effective.trace.graph import Node
 from dave_jax.effective.trace.kinds import origin
+from dave_jax.effective.trace.rules import Linear
 
 
-def is_residual(analysis: Analysis, node: Node, rules: Decomposition) -> bool:
-    """Whether a node is a residual sum, and the decomposition has a rule for those."""
+def residual_branch(analysis: Analysis, node: Node, rules: Decomposition) -> int | None:
+    """Which operand of a residual sum is the branch; None if the node is no such sum, or the decomposition has no rule for those."""
     if rules.residual == add or node.name not in ("add", "add_any") or not all(analysis.infos[number].live for number in node.inputs):
-        return False
+        return None
     left, right = (origin(analysis.graph, number) for number in node.inputs)
-    return _is_branch(analysis, left, right) or _is_branch(analysis, right, left)
-
-
-def _is_branch(analysis: Analysis, number: int, source: int) -> bool:
-    """Whether a value is computed from another, with a layer between them."""
-    reached, beyond = {source}, set()
-    for node in analysis.graph.nodes:
-        role = analysis.roles.get(node)
-        if not reached.isdisjoint(node.inputs) and (node in analysis.inner or (role is not None and role.layer)):
-            beyond.update(node.outputs)
-        elif not beyond.isdisjoint(node.inputs):
-            beyond.update(node.outputs)
-        if not reached.isdisjoint(node.inputs):
-            reached.update(node.outputs)
-    return number in beyond
+    nodes = analysis.graph.between(*sorted((left, right)))
+    if any(node in analysis.inner or ((role := analysis.roles.get(node)) is not None and role.layer) for node in nodes):
+        return 0 if left > right else 1
+    return None
 
 
 class Softmax(NamedTuple):
@@ -54,6 +44,36 @@ def softmaxes(analysis: Analysis, rules: Decomposition) -> dict[Node, Softmax]:
             sums[made_by[node.inputs[0]]].append(node)
     found = {}
     for node, totals in sums.items():
-        if len(totals) == 1 and len(axes := totals[0].params["axes"]) == 1:
+        if len(totals) == 1 and len(axes := totals[0].params["axes"]) == 1 and _only_divides(analysis, totals[0].outputs[0]):
             found[node] = found[totals[0]] = Softmax(node, totals[0], int(axes[0]))
     return found
+
+
+def _only_divides(analysis: Analysis, number: int) -> bool:
+    """Whether a value, in whatever shape, does nothing but divide where a derivative is needed."""
+    graph = analysis.graph
+    if any(output == number and level > FROZEN for output, level in zip(graph.outputs, analysis.outputs, strict=True)):
+        return False
+
+    def divides(node: Node) -> bool:
+        if node.name == "div":
+            return node.inputs[1] == number != node.inputs[0]
+        return origin(graph, node.outputs[0]) == origin(graph, number) and _only_divides(analysis, node.outputs[0])
+
+    return all(divides(node) for node in graph.users.get(number, ()))
+
+
+def is_of_exponentials(analysis: Analysis, number: int) -> bool:
+    """Whether a value is an exponential, or linear in some."""
+    waiting, seen = [number], set()
+    while waiting:
+        node = analysis.graph.makers.get(waiting.pop())
+        if node is None or node in seen:
+            continue
+        if node.name == "exp":
+            return True
+        seen.add(node)
+        role = analysis.roles.get(node)
+        if role is not None and isinstance(role.behaviour, Linear):
+            waiting += [node.inputs[i] for i in role.stream]
+    return False
