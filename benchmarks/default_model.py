@@ -17,7 +17,7 @@ sys.path.insert(0, str(Path(__file__).parent))
 from context import context, write
 
 import dave_jax as dave
-from dave_jax.evaluation.data import IMAGENETTE
+from dave_jax.evaluation.folders import IMAGENETTE
 from dave_jax.training.imagenette import read_images
 
 

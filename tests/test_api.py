@@ -19,7 +19,7 @@ ROOT = Path(__file__).parents[1]
 STAGES = ("config", "effective", "models", "sampling", "attribution", "evaluation", "training")
 """In the order of the pipeline: a stage imports from itself and those before it."""
 
-EDGE = ("__init__", "__main__", "cli", "commands", "evaluate", "plot", "report", "results", "testing")
+EDGE = ("__init__", "__main__", "cli", "commands", "evaluate", "plot", "probe", "report", "results", "testing")
 """Modules around the pipeline, which may import any stage and which no stage imports."""
 
 FILES = {
@@ -121,8 +121,9 @@ def test_other_packages_stay_at_their_place(package, place):
     assert place is None or users
 
 
-def test_flax_is_imported_when_it_is_used():
-    program = "import sys, dave_jax; assert 'flax' not in sys.modules; dave_jax.from_nnx; assert 'flax' in sys.modules"
+@pytest.mark.parametrize(("package", "name"), [("flax", "from_nnx"), ("optax", "linear_probe")])
+def test_a_package_is_imported_when_it_is_used(package, name):
+    program = f"import sys, dave_jax; assert {package!r} not in sys.modules; dave_jax.{name}; assert {package!r} in sys.modules"
     subprocess.run([sys.executable, "-c", program], check=True, timeout=120)
 
 

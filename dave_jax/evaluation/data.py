@@ -11,9 +11,7 @@ Class folders with other names than the model's or Imagenette's are translated b
 import dataclasses
 import hashlib
 import io
-import json
-import tarfile
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -21,31 +19,14 @@ import numpy as np
 from jaxtyping import Bool
 from PIL import ExifTags, Image
 
+from dave_jax.evaluation.folders import HOW, ClassFolders, class_folders, find, find_table
 from dave_jax.evaluation.regions import boxes_to_region, mask_to_region
-from dave_jax.evaluation.tables import Entry, read_json, read_table
+from dave_jax.evaluation.tables import Entry, read_table
 from dave_jax.models.model import Model, count_classes
 from dave_jax.models.preprocess import Preprocessing, load_photo
 
-IMAGENETTE = {
-    "n01440764": "tench",
-    "n02102040": "English springer",
-    "n02979186": "cassette player",
-    "n03000684": "chain saw",
-    "n03028079": "church",
-    "n03394916": "French horn",
-    "n03417042": "garbage truck",
-    "n03425413": "gas pump",
-    "n03445777": "golf ball",
-    "n03888257": "parachute",
-}
-"""Imagenette's classes by WordNet id, in the order of the embedded model's logits."""
-
 MASK_FRAME = Preprocessing(image_size=(224, 224), crop_fraction=0.875)
 """What a mask of 224 x 224 shows of its photograph, unless that is of this size itself: resized to 256, the centre cut out."""
-
-_SUFFIXES = (".jpg", ".jpeg", ".png", ".webp", ".bmp", ".tif", ".tiff", ".gif")
-_TABLES = ("labels.json", "labels.csv")
-_CLASSES = "classes.json"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -86,17 +67,6 @@ class Photograph:
         return _region((height, width), self.boxes, self.mask, preprocessing)
 
 
-def find(path: str | Path) -> Path:
-    """The path of a data set.
-
-    Raises:
-        FileNotFoundError: nothing is there.
-    """
-    if not Path(path).exists():
-        raise FileNotFoundError(f"There is no data {str(path)!r}. Give an image folder with class folders, a JSON or CSV file, or a .tar.")
-    return Path(path)
-
-
 def read(path: str | Path, model: Model, *, label_field: str = "label", skip_unknown: bool = False) -> list[Photograph]:
     """All photographs of a folder, table or archive, checked.
 
@@ -112,26 +82,19 @@ def read(path: str | Path, model: Model, *, label_field: str = "label", skip_unk
             problems and shows the first ones.
     """
     path = find(path)
-    table = next((path / name for name in _TABLES if (path / name).is_file()), None) if path.is_dir() else path
+    table = find_table(path)
     problems: list[str] = []
     labels = _Labels(model, skip_unknown, problems)
     if table is None:
-        photographs = list(_from_class_folders(_folder_members(path), _translation(path / _CLASSES), labels))
-    elif table.suffix == ".tar":
-        photographs = list(_from_archive(table, labels))
-    elif table.suffix in (".json", ".csv"):
-        photographs = list(_from_table(read_table(table, label_field), table.parent, labels))
+        photographs = list(_from_class_folders(class_folders(path), labels))
     else:
-        raise ValueError(f"Data is a folder, a .json, .csv or .tar file; got {str(path)!r}.")
+        photographs = list(_from_table(read_table(table, label_field), table.parent, labels))
     if problems:
         first, more = "; ".join(problems[:3]), f"; and {len(problems) - 3} more" if len(problems) > 3 else ""
         raise ValueError(f"{str(path)!r} cannot be used: {first}{more}.")
     if not photographs:
-        raise ValueError(f"{str(path)!r} holds no photograph with a label of the model. {_HOW}")
+        raise ValueError(f"{str(path)!r} holds no photograph with a label of the model. {HOW}")
     return photographs
-
-
-_HOW = f"A folder holds class folders with images ({' '.join(_SUFFIXES)}), or {' or '.join(_TABLES)}."
 
 
 class _Labels:
@@ -161,37 +124,12 @@ class _Labels:
         return target
 
 
-def _folder_members(folder: Path) -> Iterator[tuple[str, str, Path]]:
-    for child in sorted(folder.iterdir()):
-        if child.is_dir() and not child.name.startswith("."):
-            files = sorted(file for file in child.rglob("*") if file.suffix.lower() in _SUFFIXES)
-            yield from ((child.name, file.relative_to(folder).as_posix(), file) for file in files)
-
-
-def _translation(file: Path) -> Mapping[str, Any]:
-    return IMAGENETTE | (read_json(file, dict) if file.is_file() else {})
-
-
-def _from_class_folders(
-    members: Iterable[tuple[str, str, Path | bytes]], translation: Mapping[str, Any], labels: _Labels
-) -> Iterator[Photograph]:
-    for folder, name, content in members:
+def _from_class_folders(folders: ClassFolders, labels: _Labels) -> Iterator[Photograph]:
+    for folder, name, content in folders.members:
         own = folder.lower().replace("_", " ") in {known.lower().replace("_", " ") for known in labels.model.class_names or ()}
-        target = labels(folder if own else translation.get(folder, folder), "class folder")
+        target = labels(folder if own else folders.names.get(folder, folder), "class folder")
         if target is not None:
             yield Photograph(name, target, content)
-
-
-def _from_archive(path: Path, labels: _Labels) -> Iterator[Photograph]:
-    try:
-        with tarfile.open(path) as archive:
-            files = {member.name.removeprefix("./"): member for member in archive.getmembers() if member.isfile()}
-            content = {name: archive.extractfile(files[name]).read() for name in sorted(files)}  # pyright: ignore[reportOptionalMemberAccess] files
-    except tarfile.TarError as error:
-        raise ValueError(f"{str(path)!r} is no tar archive ({error}).") from error
-    translation = IMAGENETTE | (json.loads(content[_CLASSES]) if _CLASSES in content else {})
-    members = ((Path(name).parent.name, name, data) for name, data in content.items() if Path(name).suffix.lower() in _SUFFIXES)
-    yield from _from_class_folders(members, translation, labels)
 
 
 def _from_table(entries: Iterable[Entry], folder: Path, labels: _Labels) -> Iterator[Photograph]:

@@ -1,1 +1,1 @@
-"""Training with optax: the small default model."""
+"""Training with optax: linear probes, and the small default model."""

@@ -26,7 +26,7 @@ from PIL import Image
 
 from convert_weights.table import flatten
 from dave_jax.config import DaveConfig
-from dave_jax.evaluation.data import IMAGENETTE
+from dave_jax.evaluation.folders import IMAGENETTE
 from dave_jax.models.hub import load
 from dave_jax.models.model import Model
 from dave_jax.models.preprocess import Preprocessing

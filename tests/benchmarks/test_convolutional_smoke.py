@@ -16,7 +16,7 @@ sys.path.append(str(Path(__file__).resolve().parents[2] / "benchmarks"))
 import convolutional
 import efficientnet_lite
 
-from dave_jax.evaluation.data import IMAGENETTE
+from dave_jax.evaluation.folders import IMAGENETTE
 
 
 def shapes() -> dict[str, tuple[int, ...]]:

@@ -10,7 +10,7 @@ import pytest
 from PIL import Image
 
 from convert_weights.table import flatten
-from dave_jax.evaluation.data import IMAGENETTE
+from dave_jax.evaluation.folders import IMAGENETTE
 from dave_jax.models.hub import load
 from dave_jax.models.preprocess import Preprocessing
 from dave_jax.testing import tiny_model
