@@ -115,7 +115,7 @@ class Description:
         return convert(
             arrays,
             table(arrays, config, prefix=_KINDS[self.model_type].prefix, heads=self.heads),
-            jax.eval_shape(lambda key: init_params(key, config), jax.random.key(0)),
+            jax.eval_shape(lambda: init_params(jax.random.key(0), config)),
             ignored=[key for key in arrays if _NOT_NEEDED.fullmatch(key)],
             adapt={"position_embedding": resample},
             what=what,

@@ -170,7 +170,7 @@ def params_from_arrays(
     Raises:
         ConversionError: listing missing, leftover and misshapen arrays.
     """
-    expected = jax.eval_shape(lambda key: init_params(key, config), jax.random.key(0))
+    expected = jax.eval_shape(lambda: init_params(jax.random.key(0), config))
     num_prefix = config.num_prefix if config.position_on_prefix else 0
 
     def resample(array: np.ndarray) -> np.ndarray:

@@ -93,4 +93,4 @@ def params_from_arrays(arrays: Mapping[str, np.ndarray], config: ConvNeXtConfig,
     Raises:
         ConversionError: listing missing, leftover and misshapen arrays.
     """
-    return convert(arrays, table(config), jax.eval_shape(lambda key: init_params(key, config), jax.random.key(0)), what=what)
+    return convert(arrays, table(config), jax.eval_shape(lambda: init_params(jax.random.key(0), config)), what=what)

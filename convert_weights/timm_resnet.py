@@ -89,7 +89,7 @@ def params_from_arrays(arrays: Mapping[str, np.ndarray], config: ResNetConfig, *
     return convert(
         arrays,
         table(config),
-        jax.eval_shape(lambda key: init_params(key, config), jax.random.key(0)),
+        jax.eval_shape(lambda: init_params(jax.random.key(0), config)),
         ignored=[key for key in arrays if key.endswith(".num_batches_tracked")],  # training's counter
         what=what,
     )

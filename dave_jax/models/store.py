@@ -122,7 +122,7 @@ def read(location: str | os.PathLike, *, image_size: tuple[int, int] | None = No
     size, adapt = image_size or preprocessing.image_size, {}
     if isinstance(config, ViTConfig):
         config, adapt = _at_size(config, size)
-    expected = jax.eval_shape(lambda key: FAMILIES[family].init_params(key, config), jax.random.key(0))
+    expected = jax.eval_shape(lambda: FAMILIES[family].init_params(jax.random.key(0), config))
     rows = [Entry(key, key, np.asarray) for key in flatten(expected)]
     return Model(
         params=jax.device_put(convert(_Dequantised(checkpoint), rows, expected, adapt=adapt, what=str(path))),
