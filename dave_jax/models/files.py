@@ -25,7 +25,7 @@ class Found:
     Attributes:
         name: what to call it.
         place: where they are: a path, or repository and commit.
-        weights: safetensors files.
+        weights: safetensors files, or one of NumPy's (`.npz`).
         config: `config.json`, or None.
         beside: another file of the model, by its name; None where there is none.
         architecture, tag: timm's, where the model was asked for by them.
@@ -68,7 +68,7 @@ def find_local(path: Path) -> Found:
             raise _no_weights(f"The folder {str(path)!r}", names)
     else:
         folder, weights = path.parent, (path,)
-        if path.suffix != ".safetensors":
+        if path.suffix not in (".safetensors", ".npz"):
             raise _no_weights(f"{str(path)!r}", [path.name])
     for file in weights if path.is_dir() else ():  # a file that is named is wanted
         _check_link(file, folder)
@@ -240,10 +240,8 @@ def _no_weights(what: str, names: Iterable[str]) -> Exception:
     if not others:
         return FileNotFoundError(f"{what} must hold {WEIGHTS}; it does not. Files there: {sorted(names) or 'not known'}.")
     if others[0].endswith(".npz"):
-        remedy = f"""  model = timm.create_model(ARCHITECTURE); model.load_pretrained({others[0]!r})
-  timm.models.save_for_hf(model, FOLDER, safe_serialization=True)"""
-    else:
-        remedy = f"""  state = torch.load({others[0]!r}, map_location="cpu", weights_only=True)
+        return ValueError(f"{what} holds {others[0]!r} and no safetensors. If it is big_vision's, load the file itself: dave.load(PATH).")
+    remedy = f"""  state = torch.load({others[0]!r}, map_location="cpu", weights_only=True)
   safetensors.torch.save_file({{key: value.contiguous().clone() for key, value in state.items()}}, {WEIGHTS!r})"""
     return ValueError(
         f"{what} holds {others[0]!r} and no safetensors. dave_jax never unpickles a checkpoint, for a pickle can run any code. "

@@ -21,6 +21,7 @@ from dave_jax.models.checkpoint import Checkpoint
 from dave_jax.models.families import FAMILIES
 from dave_jax.models.files import CONFIG, Found, find_local, find_on_hub, is_local
 from dave_jax.models.model import Model
+from dave_jax.models.npz import Npz
 from dave_jax.models.presets import preset
 
 EMBEDDED = Path(__file__).parents[1] / "assets" / "default"
@@ -38,7 +39,7 @@ def load(name: str | os.PathLike | None = None, *, image_size: int | tuple[int, 
             - None: the small model embedded in the package;
             - a folder in the format of `store.save`, or in timm's layout (`config.json`, `model.safetensors`, which may be sharded), or in
               that of transformers (`preprocessor_config.json` too);
-            - a `.safetensors` file of either kind;
+            - a `.safetensors` file of either kind, or an `.npz` file of big_vision or vit_jax, which needs nothing beside it;
             - a name of timm, `deit3_base_patch16_224.fb_in1k`; without a tag (`deit3_base_patch16_224`) timm's first;
             - a repository of the Hugging Face hub, `org/repo` or `org/repo@revision`; `hf-hub:` may stand in front.
         image_size: another height and width than the checkpoint's, in pixels (an integer is both); a position embedding is resampled as
@@ -153,12 +154,16 @@ def _object(file: Path) -> dict[str, Any]:
 
 def _assemble(found: Found, image_size: tuple[int, int] | None) -> Model:
     """The model that the files describe."""
-    checkpoint = Checkpoint(found.weights)
+    from convert_weights import big_vision
+
+    by_numpy = found.weights[0].suffix == ".npz"
+    checkpoint = Npz(found.weights[0]) if by_numpy else Checkpoint(found.weights)
     if store.is_stored(checkpoint):
         return store.read(found.weights[0], image_size=image_size, place=found.place)
-    read = _describe(found, image_size)
+    what = repr(found.place)
+    read: Any = big_vision.describe(checkpoint, image_size=image_size, what=what) if by_numpy else _describe(found, image_size)
     return Model(
-        params=jax.device_put(read.params(checkpoint, what=repr(found.place))),
+        params=jax.device_put(read.params(checkpoint, what=what)),
         forward=FAMILIES[read.family].network(read.config),
         config=preset(read.architecture) or DaveConfig(),
         preprocessing=read.preprocessing,

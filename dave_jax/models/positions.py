@@ -28,7 +28,18 @@ def _cubic_weights(old: int, new: int) -> Float[np.ndarray, "new old"]:
     return weights.astype(np.float32)
 
 
-RESAMPLINGS = {"antialiased": _antialiased, "bicubic": _bicubic}
+def _corners(rows: Float[Array, "h w width"], grid: tuple[int, int]) -> Float[Array, "new_h new_w width"]:
+    down, across = (_linear_weights(old, new) for old, new in zip(rows.shape[:2], grid, strict=True))
+    return jnp.einsum("iy,jx,yxc->ijc", down, across, rows, precision="highest")
+
+
+def _linear_weights(old: int, new: int) -> Float[np.ndarray, "new old"]:
+    """What each new row takes of the two old ones around it, the first and the last staying where they are."""
+    places = np.linspace(0, old - 1, new)
+    return np.maximum(0, 1 - np.abs(places[:, None] - np.arange(old))).astype(np.float32)
+
+
+RESAMPLINGS = {"antialiased": _antialiased, "bicubic": _bicubic, "corners": _corners}
 """How to resample the patches' rows, by name."""
 
 
@@ -44,7 +55,7 @@ def resample_positions(
 
     Cubic convolution (Keys 1981) whose samples are half pixels apart from the borders: `antialiased` with a = -1/2 and a kernel that widens
     where the grid shrinks (timm), `bicubic` with a = -3/4, a kernel of four samples always, and the border's row repeated outside
-    (transformers).
+    (transformers). `corners` is linear interpolation between samples whose first and last stay where they are (big_vision).
 
     Args:
         embedding: prefix rows, then one row a patch, row by row.
@@ -99,3 +110,19 @@ def check_tiling(image_size: tuple[int, int], patch_size: tuple[int, int]) -> No
         f"image_size (height, width) must be a multiple of the patch size {patch_size}; got {image_size}. "
         f"The nearest are {below} and {above}: pass one as image_size."
     )
+
+
+def sine_cosine_positions(grid: tuple[int, int], width: int) -> Float[np.ndarray, "tokens width"]:
+    """The position embedding without parameters of MoCo v3 (arXiv 2104.02057): `[sin(w x), cos(w x), sin(w y), cos(w y)]`.
+
+    x and y count columns and rows, and w falls from 1 to 1e-4 in width / 4 steps of equal ratio.
+
+    Example:
+        >>> sine_cosine_positions((2, 3), 8).shape
+        (6, 8)
+    """
+    if width % 4 or width < 8:
+        raise ValueError(f"A position embedding of sines and cosines needs a width of 8 or more, a multiple of 4; got {width}.")
+    frequencies = 1e-4 ** (np.arange(width // 4) / (width // 4 - 1))
+    y, x = (np.outer(places.ravel(), frequencies) for places in np.indices(grid))
+    return np.concatenate([np.sin(x), np.cos(x), np.sin(y), np.cos(y)], axis=1).astype(np.float32)

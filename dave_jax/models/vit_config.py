@@ -32,7 +32,8 @@ class ViTConfig:
         num_classes: logits; 0 returns the pooled features.
         class_token, distillation_token, num_registers: tokens in front of the patches, in this order.
         position_on_prefix: whether the position embedding has rows for those tokens.
-        position_resampling: how the position embedding becomes another image size's: `antialiased` (timm) or `bicubic` (transformers).
+        position_resampling: how the position embedding becomes another image size's: `antialiased` (timm), `bicubic`
+            (transformers) or `corners` (big_vision).
         pooling: `token`, `avg`, `map` (attention pooling), or `token_and_mean`: the class token beside the mean of the patches (DINOv2).
         pool_prefix: whether `avg` and `map` pool over the prefix tokens too.
         norm: `layer_norm` or `rms_norm`.

@@ -157,7 +157,7 @@ def test_missing_files(tmp_path):
         hub.load(tmp_path / "readme.txt")
 
 
-@pytest.mark.parametrize("name", ["pytorch_model.bin", "model.pth", "deit.pt", "big.npz"])
+@pytest.mark.parametrize("name", ["pytorch_model.bin", "model.pth", "deit.pt"])
 def test_a_pickle_is_never_opened(name, tmp_path):
     write_checkpoint(tmp_path)
     (tmp_path / "model.safetensors").unlink()
@@ -165,7 +165,13 @@ def test_a_pickle_is_never_opened(name, tmp_path):
     for place in (tmp_path, tmp_path / name):
         with pytest.raises(ValueError, match="never unpickles") as error:
             hub.load(place)
-        assert repr(name) in str(error.value) and ("save_file" if name != "big.npz" else "save_for_hf") in str(error.value)
+        assert repr(name) in str(error.value) and "save_file" in str(error.value)
+
+
+def test_a_folder_does_not_say_that_an_archive_is_its_model(tmp_path):
+    (tmp_path / "vit.npz").touch()
+    with pytest.raises(ValueError, match=r"holds 'vit\.npz' and no safetensors.*load the file itself"):
+        hub.load(tmp_path)
 
 
 def test_a_file_alone_lacks_its_config(tmp_path):
