@@ -23,9 +23,10 @@ from dave_jax.models.checkpoint import Checkpoint
 from dave_jax.models.families import FAMILIES, family_of
 from dave_jax.models.files import WEIGHTS
 from dave_jax.models.model import Model
-from dave_jax.models.positions import check_tiling, resample_positions
+from dave_jax.models.positions import check_tiling
 from dave_jax.models.preprocess import Preprocessing
 from dave_jax.models.vit_config import ViTConfig
+from dave_jax.models.vit_positions import resamplings
 
 _ENTRY, _VERSION = "dave_jax", 1
 _SCALE = ".scale"
@@ -121,7 +122,9 @@ def read(location: str | os.PathLike, *, image_size: tuple[int, int] | None = No
         raise ValueError(f"The metadata of {str(path)!r} must describe a model of dave_jax; they do not ({error}).") from error
     size, adapt = image_size or preprocessing.image_size, {}
     if isinstance(config, ViTConfig):
-        config, adapt = _at_size(config, size)
+        check_tiling(size, config.patch_size)
+        old_grid, config = config.grid, dataclasses.replace(config, image_size=size)
+        adapt = resamplings(config, old_grid)
     expected = jax.eval_shape(lambda key: FAMILIES[family].init_params(key, config), jax.random.key(0))
     rows = [Entry(key, key, np.asarray) for key in flatten(expected)]
     return Model(
@@ -133,19 +136,6 @@ def read(location: str | os.PathLike, *, image_size: tuple[int, int] | None = No
         name=name,
         source=f"{place or path} {checkpoint.fingerprint}" + (f", from {source}" if source else ""),
     )
-
-
-def _at_size(own: ViTConfig, size: tuple[int, int]) -> tuple[ViTConfig, dict[str, Any]]:
-    """The configuration for images of that size, and the change of the position embedding."""
-    check_tiling(size, own.patch_size)
-    config = dataclasses.replace(own, image_size=size)
-    num_prefix = config.num_prefix if config.position_on_prefix else 0
-
-    def resample(array: np.ndarray) -> np.ndarray:
-        options = {"num_prefix": num_prefix, "old_grid": own.grid, "resampling": own.position_resampling}
-        return np.asarray(resample_positions(array, config.grid, **options))
-
-    return config, {"position_embedding": resample}
 
 
 class _Dequantised(Mapping[str, np.ndarray]):

@@ -4,7 +4,7 @@ import jax
 import jax.numpy as jnp
 import pytest
 
-from dave_jax.effective import layers
+from dave_jax.effective import layers, pooling
 from dave_jax.effective.activations import MULTIPLIERS
 from dave_jax.effective.decomposition import Decomposition, effective, freeze, gradient, presets, resolve
 from dave_jax.models.vit import ViT
@@ -46,7 +46,7 @@ def _map_pool():
 
 def _pool(kind, params=None):
     options = dict(kind=kind, num_prefix=2, num_heads=2, activation_name="gelu", eps=1e-6)
-    return lambda x, rules: layers.pool(params() if params else {}, x, rules, **options)
+    return lambda x, rules: pooling.pool(params() if params else {}, x, rules, **options)
 
 
 def _normed_attention():
