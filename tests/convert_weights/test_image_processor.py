@@ -14,6 +14,13 @@ from convert_weights.image_processor import read_preprocessing
             {"image_size": (224, 224), "crop_fraction": 1.0, "crop_mode": "squash", "interpolation": "bilinear", "std": (0.5,) * 3},
         ),
         ({}, "DeiT", {"image_size": (224, 224), "crop_fraction": 0.875, "crop_mode": "squash", "interpolation": "bicubic"}),
+        ({}, "Beit", {"image_size": (224, 224), "crop_mode": "squash", "interpolation": "bicubic", "std": (0.5,) * 3}),
+        ({"do_center_crop": True, "size": 256}, "Beit", {"image_size": (224, 224), "crop_fraction": 0.875, "crop_mode": "squash"}),
+        (
+            {"image_processor_type": "DINOv3ViTImageProcessorFast"},
+            "ViT",
+            {"image_size": (224, 224), "interpolation": "bilinear", "mean": (0.485, 0.456, 0.406)},
+        ),
         ({"size": 256}, "Bit", {"image_size": (224, 224), "crop_fraction": 0.875, "crop_mode": "center", "crop_start": "down"}),
         ({"size": 384, "feature_extractor_type": "ViTFeatureExtractor"}, "Bit", {"image_size": (384, 384), "crop_mode": "squash"}),
         ({"image_processor_type": "CLIPImageProcessorFast", "crop_size": 160}, "ViT", {"image_size": (160, 160), "crop_mode": "center"}),
