@@ -166,7 +166,7 @@ def describe(
         check_tiling(preprocessing.image_size, patch_size)
         names = _class_names(document) if heads else []
         pooling = kind.pooling if heads else kind.feature_pooling
-        fields = {"pooling": pooling} | _network({**kind.defaults, **document}, kind, what)
+        fields: dict[str, Any] = {"pooling": pooling} | _network({**kind.defaults, **document}, kind, what)
         if kind.stem == "DeiT":  # the second token, with a head of its own or without
             fields |= {"distillation_token": True} if len(heads) == 2 else {"num_registers": 1}
         config = ViTConfig(image_size=preprocessing.image_size, patch_size=patch_size, num_classes=len(names), **fields)
@@ -208,6 +208,7 @@ def _network(options: Mapping[str, Any], kind: _Kind, what: str) -> dict[str, An
         problems.append(f"num_channels must be 3; got {options['num_channels']!r}")
     if (head_dim := options.get("head_dim")) is not None and head_dim * heads != width:
         problems.append(f"head_dim * num_attention_heads must be hidden_size; got {head_dim} * {heads} for {width}")
+    own = {}
     try:
         own = kind.fields(options)
     except ValueError as error:

@@ -3,21 +3,17 @@
 The angles know where a token is and nothing of what it says, so the operator is the same for every image.
 """
 
-from typing import Literal
-
 import jax.numpy as jnp
 
 from dave_jax.effective.operators import Leaf, Operator, Shape, operator
-
-Pairs = Literal["adjacent", "halves"]
-"""Which channels of a head turn together: 2k and 2k + 1, or k and k + c / 2."""
 
 
 @operator(("cos", "sin"), ("in_shape", "pairs"))
 class Rotation(Operator):
     """`(a, b) -> (a cos - b sin, b cos + a sin)` for each pair of channels: orthogonal, so that its transpose turns back.
 
-    `cos` and `sin` have shape (heads or 1, tokens, c / 2).
+    `cos` and `sin` have shape (heads or 1, tokens, c / 2). The channels of a pair are `adjacent` (2k and 2k + 1) or in the two `halves`
+    (k and k + c / 2).
 
     Example:
         >>> quarter = Rotation(jnp.zeros((1, 1, 1)), jnp.ones((1, 1, 1)), (1, 1, 2), "halves")
@@ -28,7 +24,7 @@ class Rotation(Operator):
     cos: Leaf
     sin: Leaf
     in_shape: Shape
-    pairs: Pairs
+    pairs: str
 
     def __call__(self, x):
         adjacent = self.pairs == "adjacent"

@@ -10,14 +10,13 @@ Tokens in front of the patches are not turned.
 
 import dataclasses
 import math
-from typing import Literal
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, PRNGKeyArray
 
-from dave_jax.effective.rotation import Pairs, Rotation
+from dave_jax.effective.rotation import Rotation
 
 
 @dataclasses.dataclass(frozen=True)
@@ -35,17 +34,15 @@ class Rotary:
         pairs: which channels turn together: `adjacent` (2k and 2k + 1) or `halves` (k and k + c / 2).
     """
 
-    frequencies: Literal["axial", "learned"] = "axial"
+    frequencies: str = "axial"
     temperature: float = 10000.0
-    coordinates: Literal["index", "centred"] = "index"
+    coordinates: str = "index"
     offset: float = 0.0
     reference: tuple[int, int] | None = None
-    order: Literal["yx", "xy"] = "yx"
-    pairs: Pairs = "adjacent"
+    order: str = "yx"
+    pairs: str = "adjacent"
 
     def __post_init__(self):
-        if isinstance(self.reference, list):  # as a file has it
-            object.__setattr__(self, "reference", tuple(self.reference))
         problems = [
             f"{name} is one of {list(allowed)}; got {getattr(self, name)!r}"
             for name, allowed in (
@@ -131,7 +128,7 @@ def rotation(
 
 def init_frequencies(key: PRNGKeyArray, rotary: Rotary, num_heads: int, head_width: int) -> Float[Array, "2 heads pairs"]:
     """Learned frequencies to start from: the axial ones, the two axes of every head turned by a random angle."""
-    size = jnp.asarray(axial_frequencies(rotary, head_width), jnp.float32)[None]
     angle = jax.random.uniform(key, (num_heads, 1), maxval=2 * jnp.pi)
+    size = jnp.asarray(axial_frequencies(rotary, head_width), angle.dtype)[None]
     towards = [jnp.concatenate([size * turn(angle), size * turn(angle + jnp.pi / 2)], axis=1) for turn in (jnp.cos, jnp.sin)]
     return jnp.stack(towards)

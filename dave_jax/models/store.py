@@ -25,6 +25,7 @@ from dave_jax.models.files import WEIGHTS
 from dave_jax.models.model import Model
 from dave_jax.models.positions import check_tiling
 from dave_jax.models.preprocess import Preprocessing
+from dave_jax.models.rotary import Rotary
 from dave_jax.models.vit_config import ViTConfig
 from dave_jax.models.vit_positions import resamplings
 
@@ -115,7 +116,7 @@ def read(location: str | os.PathLike, *, image_size: tuple[int, int] | None = No
         family = next((name for name in FAMILIES if name in stored), None)
         if family is None:
             raise ValueError(f"no network of {list(FAMILIES)}; update it")
-        config, preprocessing = FAMILIES[family].config(**_tuples(stored[family])), Preprocessing(**_tuples(stored["preprocessing"]))
+        config, preprocessing = _config(family, stored[family]), Preprocessing(**_tuples(stored["preprocessing"]))
         dave_config, names = DaveConfig(**stored["dave_config"]), stored["class_names"]
         name, source = str(stored["name"]), str(stored["source"])
     except (KeyError, TypeError, ValueError) as error:
@@ -176,6 +177,14 @@ def _description(model: Model, family: str) -> dict[str, Any]:
         "class_names": model.class_names,
         "dave_config": settings,
     }
+
+
+def _config(family: str, fields: Mapping[str, Any]) -> Any:
+    """The configuration of a network that a description holds."""
+    read = _tuples(fields)
+    if read.get("rotary") is not None:
+        read["rotary"] = Rotary(**_tuples(read["rotary"]))
+    return FAMILIES[family].config(**read)
 
 
 def _tuples(fields: Mapping[str, Any]) -> dict[str, Any]:

@@ -2,7 +2,6 @@
 
 import dataclasses
 import math
-from collections.abc import Mapping
 from typing import Any
 
 import jax
@@ -98,8 +97,6 @@ class ViTConfig:
     final_norm: str = "tokens"
 
     def __post_init__(self):
-        if isinstance(self.rotary, Mapping):  # as a file has it
-            object.__setattr__(self, "rotary", Rotary(**self.rotary))
         problems = []
         for name, allowed in (
             ("position_resampling", tuple(RESAMPLINGS)),

@@ -1,6 +1,7 @@
 """Folders and repositories of transformers: loaded without it, and what is wrong with them."""
 
 import hashlib
+import json
 import os
 import sys
 from pathlib import Path

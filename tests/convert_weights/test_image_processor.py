@@ -54,7 +54,10 @@ def test_another_image_size_keeps_the_share():
 @pytest.mark.parametrize(
     ("document", "message"),
     [
-        ({"image_processor_type": "SamImageProcessor"}, r"processor 'Sam' is none of \['ViT', 'DeiT', 'Bit', 'CLIP', 'Siglip'\]"),
+        (
+            {"image_processor_type": "SamImageProcessor"},
+            r"processor 'Sam' is none of \['ViT', 'DeiT', 'Bit', .*, 'DINOv3ViT'\]",
+        ),
         ({"do_resize": False}, "do_resize=false is not supported"),
         ({"do_rescale": False, "do_pad": True}, "do_pad=True is not supported; do_rescale=false"),
         ({"rescale_factor": 1 / 127.5}, "rescale_factor must be 1/255; got 0.00784"),

@@ -91,6 +91,6 @@ def test_learned_frequencies_start_as_the_axial_ones_turned(key):
 
 def test_one_error_lists_all_that_is_wrong():
     with pytest.raises(ValueError) as error:
-        Rotary("mixed", temperature=0.0, coordinates="pixels", offset=float("inf"), reference=(0, 4), order="ij", pairs="all")  # pyright: ignore
+        Rotary("mixed", temperature=0.0, coordinates="pixels", offset=float("inf"), reference=(0, 4), order="ij", pairs="all")
     for part in ("frequencies is one of", "temperature must", "coordinates is one", "offset must", "reference is", "order is", "pairs is"):
         assert part in str(error.value)

@@ -29,8 +29,7 @@ OPTIONS = [
     {"patch_norm": True, "eps": 0.1, "patch_norm_eps": 0.3},
     {"rotary": Rotary(temperature=20.0, reference=(3, 5), order="xy"), "position_embedding": False, "key_bias": False, "num_registers": 2}
     | {"pooling": "map", "pool_prefix": True, "pool_num_heads": 4, "pool_mlp_width": 12},
-    {"rotary": Rotary(coordinates="centred", pairs="halves"), "relative_position": True, "layer_scale": True, "mlp_layer_scale": False},
-    {"rotary": Rotary("learned", offset=1.0), "post_norm": True},
+    {"rotary": Rotary("learned", offset=1.0), "relative_position": True, "post_norm": True, "layer_scale": True, "mlp_layer_scale": False},
 ]
 
 ACTIVATIONS = {
