@@ -83,8 +83,8 @@ class ViTConfig:
     gated_mlp: bool = False
     patch_bias: bool = True
     qkv_bias: bool = True
-    key_bias: bool = True
     proj_bias: bool = True
+    key_bias: bool = True
     query_key_norm: bool = False
     attention_norm: bool = False
     mlp_norm: bool = False
