@@ -10,16 +10,19 @@ from typing import Any
 
 import numpy as np
 
-from convert_weights import timm, timm_convnext, timm_resnet
+from convert_weights import timm, timm_beit, timm_convnext, timm_eva, timm_resnet
 from convert_weights.architectures import architectures, near_names
 from convert_weights.options import pair
 from dave_jax.models.positions import check_tiling
 from dave_jax.models.preprocess import Preprocessing
 
-_CONVERTERS: dict[str, Any] = {"vit": timm, "resnet": timm_resnet, "convnext": timm_convnext}
-"""By family."""
+_CONVERTERS: dict[str, Any] = {"vit": timm, "eva": timm_eva, "beit": timm_beit, "resnet": timm_resnet, "convnext": timm_convnext}
+"""By family of timm's."""
 
-_CLASS_DEFAULTS = {"vision_transformer": "vit", "resnet": "resnet", "convnext": "convnext"}
+_TRANSFORMERS = ("vit", "eva", "beit")
+"""The families whose networks are vision transformers of ours."""
+
+_CLASS_DEFAULTS = {"vision_transformer": "vit", "eva": "eva", "beit": "beit", "resnet": "resnet", "convnext": "convnext"}
 """The architectures whose options are the defaults of timm's class, and their families."""
 
 _IMAGE_DEFAULTS = {
@@ -41,7 +44,7 @@ class Description:
 
     Attributes:
         architecture: timm's name, without a tag.
-        family: of the network: `vit`, `resnet` or `convnext`.
+        timm_family: which of timm's: `vit`, `eva`, `beit`, `resnet` or `convnext`.
         config: the network, a vision transformer's for the images that were asked for.
         checkpoint_size: height and width of the images that the checkpoint is for.
         preprocessing: from photographs to those images.
@@ -49,11 +52,16 @@ class Description:
     """
 
     architecture: str
-    family: str
+    timm_family: str
     config: Any
     checkpoint_size: tuple[int, int]
     preprocessing: Preprocessing
     class_names: tuple[str, ...] | None
+
+    @property
+    def family(self) -> str:
+        """Of the network: `vit`, `resnet` or `convnext`."""
+        return "vit" if self.timm_family in _TRANSFORMERS else self.timm_family
 
     @property
     def not_needed(self) -> tuple[str, ...]:
@@ -70,7 +78,7 @@ class Description:
             ConversionError: listing missing, leftover and misshapen arrays.
         """
         options = {"checkpoint_size": self.checkpoint_size, "not_needed": self.not_needed} if self.family == "vit" else {}
-        return _CONVERTERS[self.family].params_from_arrays(arrays, self.config, what=what, **options)
+        return _CONVERTERS[self.timm_family].params_from_arrays(arrays, self.config, what=what, **options)
 
 
 def describe(
@@ -124,7 +132,7 @@ def _describe(
         options["num_classes"] = document["num_classes"]
     checkpoint_size = pair(options.get("img_size") or 224)
     size = image_size or checkpoint_size
-    if entry["family"] == "vit":
+    if entry["family"] in _TRANSFORMERS:
         options = _non_null(options) | {"img_size": size}
         patch_size = pair(options.get("patch_size", 16))
         check_tiling(size, patch_size)
@@ -173,9 +181,9 @@ def _entry(architecture: str, what: str) -> dict[str, Any]:
         return {"family": _CLASS_DEFAULTS[architecture], "options": {}, "tags": {}}
     if architecture not in architectures():
         raise ValueError(
-            f"dave_jax loads the architectures of timm's VisionTransformer, ResNet and ConvNeXt; {architecture!r}, named by {what}, is "
-            f"another kind of network or misspelt. {near_names(architecture, list(architectures()))} One of these classes under a name "
-            f"of your own: write one of {list(_CLASS_DEFAULTS)}, and its constructor options as model_args."
+            f"dave_jax loads the architectures of timm's VisionTransformer, Eva, Beit, ResNet and ConvNeXt; {architecture!r}, named by "
+            f"{what}, is another kind of network or misspelt. {near_names(architecture, list(architectures()))} One of these classes under "
+            f"a name of your own: write one of {list(_CLASS_DEFAULTS)}, and its constructor options as model_args."
         )
     return architectures()[architecture]
 

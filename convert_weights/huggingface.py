@@ -9,19 +9,21 @@ The keys may be those that transformers writes (`encoder.layer.0.attention.atten
 
 import dataclasses
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import jax
 import numpy as np
 
-from convert_weights.huggingface_keys import table
+from convert_weights.huggingface_keys import dinov3_table, table
+from convert_weights.huggingface_positions import beit_fields, dinov3_fields
 from convert_weights.image_processor import read_preprocessing
 from convert_weights.options import pair
 from convert_weights.table import convert
-from dave_jax.models.positions import check_tiling, resample_positions
+from dave_jax.models.positions import check_tiling
 from dave_jax.models.preprocess import Preprocessing
 from dave_jax.models.vit_config import MOST, ViTConfig, init_params
+from dave_jax.models.vit_positions import resamplings
 
 
 @dataclasses.dataclass(frozen=True)
@@ -35,6 +37,8 @@ class _Kind:
         pooling: the classifier's.
         feature_pooling: the model's without a head.
         defaults: of the options.
+        fields: from the options to the fields of `ViTConfig` that only this kind has.
+        ends: of the names of its classes.
     """
 
     stem: str
@@ -43,17 +47,26 @@ class _Kind:
     pooling: str = "token"
     feature_pooling: str = "token"
     defaults: Mapping[str, Any] = dataclasses.field(default_factory=dict)
+    fields: Callable[[Mapping[str, Any]], dict[str, Any]] = lambda options: {}
+    ends: tuple[str, ...] = ("Model", "ForImageClassification")
 
 
 _PLAIN = {"layer_norm_eps": 1e-12, "patch_size": 16, "intermediate_size": 3072}
 _DINO = {"layer_norm_eps": 1e-6, "mlp_ratio": 4}
 _KINDS = {
     "vit": _Kind("ViT", "vit.", "ViT", defaults=_PLAIN),
-    "deit": _Kind("DeiT", "deit.", "DeiT", defaults=_PLAIN),
+    "deit": _Kind("DeiT", "deit.", "DeiT", defaults=_PLAIN, ends=("Model", "ForImageClassification", "ForImageClassificationWithTeacher")),
+    "beit": _Kind("Beit", "beit.", "Beit", defaults=_PLAIN, fields=beit_fields),
     "ijepa": _Kind("IJepa", "ijepa.", "ViT", "avg", "avg", defaults=_PLAIN),
     "dinov2": _Kind("Dinov2", "dinov2.", "Bit", "token_and_mean", defaults=_DINO | {"patch_size": 14}),
     "dinov2_with_registers": _Kind(
         "Dinov2WithRegisters", "dinov2_with_registers.", "Bit", "token_and_mean", defaults=_DINO | {"patch_size": 16}
+    ),
+    "dinov3_vit": _Kind(
+        *("DINOv3ViT", "model.", "DINOv3ViT"),
+        defaults={"layer_norm_eps": 1e-5, "patch_size": 16, "hidden_size": 384, "intermediate_size": 1536, "num_attention_heads": 6},
+        fields=dinov3_fields,
+        ends=("Model",),
     ),
 }
 """By `model_type`."""
@@ -71,8 +84,11 @@ _HEADS = {
 }
 """The ends of the names of classes, and the heads that these have."""
 
-_NOT_NEEDED = re.compile(r"(\w+\.)?(embeddings\.mask_token|pooler\..*)")
-"""Keys known and left out: masked pre-training's token, and the layer that a bare model has behind its class token."""
+_NOT_NEEDED = re.compile(r"(\w+\.)?(embeddings\.mask_token|pooler\..*|.*\.relative_position_index)")
+"""Keys known and left out: masked pre-training's token, the layer that a bare model has behind its class token, and what the grid says."""
+
+_EMPTY = "embeddings.register_tokens"
+"""DINOv3 has this key for no registers too."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -107,17 +123,13 @@ class Description:
         """
         config, (height, width) = self.config, self.checkpoint_size
         old_grid = height // config.patch_size[0], width // config.patch_size[1]
-
-        def resample(array: np.ndarray) -> np.ndarray:
-            options = {"num_prefix": config.num_prefix, "old_grid": old_grid, "resampling": config.position_resampling}
-            return np.asarray(resample_positions(array, config.grid, **options))
-
+        rows = dinov3_table if self.model_type == "dinov3_vit" else table
         return convert(
             arrays,
-            table(arrays, config, prefix=_KINDS[self.model_type].prefix, heads=self.heads),
+            rows(arrays, config, prefix=_KINDS[self.model_type].prefix, heads=self.heads),
             jax.eval_shape(lambda: init_params(jax.random.key(0), config)),
-            ignored=[key for key in arrays if _NOT_NEEDED.fullmatch(key)],
-            adapt={"position_embedding": resample},
+            ignored=[key for key in arrays if _NOT_NEEDED.fullmatch(key) or (key == _EMPTY and not config.num_registers)],
+            adapt=resamplings(config, old_grid),
             what=what,
         )
 
@@ -154,10 +166,10 @@ def describe(
         check_tiling(preprocessing.image_size, patch_size)
         names = _class_names(document) if heads else []
         pooling = kind.pooling if heads else kind.feature_pooling
-        fields = _network({**kind.defaults, **document}, kind, what)
+        fields: dict[str, Any] = {"pooling": pooling} | _network({**kind.defaults, **document}, kind, what)
         if kind.stem == "DeiT":  # the second token, with a head of its own or without
             fields |= {"distillation_token": True} if len(heads) == 2 else {"num_registers": 1}
-        config = ViTConfig(image_size=preprocessing.image_size, patch_size=patch_size, num_classes=len(names), pooling=pooling, **fields)
+        config = ViTConfig(image_size=preprocessing.image_size, patch_size=patch_size, num_classes=len(names), **fields)
     except (ArithmeticError, AttributeError, IndexError, KeyError, TypeError) as error:
         raise ValueError(
             f"{what} must be laid out as transformers writes it; it is not ({error!r}). Compare it with another model's."
@@ -176,7 +188,7 @@ def _kind(document: Mapping[str, Any], what: str) -> tuple[_Kind, str]:
             "Load the same weights from timm, if it has them, or build the network in JAX (docs/any-model.md)."
         )
     kind = _KINDS[model_type]
-    known = [kind.stem + end for end in _HEADS if model_type == "deit" or end != "ForImageClassificationWithTeacher"]
+    known = [kind.stem + end for end in kind.ends]
     if not isinstance(written, list) or len(written) != 1 or written[0] not in known:
         raise ValueError(
             f"{what} must name the class that wrote the checkpoint, one of {known}, under architectures; got {written!r}. "
@@ -196,6 +208,11 @@ def _network(options: Mapping[str, Any], kind: _Kind, what: str) -> dict[str, An
         problems.append(f"num_channels must be 3; got {options['num_channels']!r}")
     if (head_dim := options.get("head_dim")) is not None and head_dim * heads != width:
         problems.append(f"head_dim * num_attention_heads must be hidden_size; got {head_dim} * {heads} for {width}")
+    own = {}
+    try:
+        own = kind.fields(options)
+    except ValueError as error:
+        problems.append(str(error))
     if problems:
         raise ValueError(f"{what} has options that dave_jax does not support: {'; '.join(problems)}. Use another checkpoint.")
     fields: dict[str, Any] = {
@@ -209,7 +226,7 @@ def _network(options: Mapping[str, Any], kind: _Kind, what: str) -> dict[str, An
         "position_resampling": "bicubic",
     }
     if "mlp_ratio" not in options:
-        return fields | {"mlp_width": _whole(options, "intermediate_size", None)}
+        return fields | {"mlp_width": _whole(options, "intermediate_size", None)} | own
     fields |= {"mlp_width": int(width * options["mlp_ratio"]), "layer_scale": True}
     if options.get("use_swiglu_ffn"):  # two thirds of the width, rounded up to eights
         fields |= {"gated_mlp": True, "activation": "silu", "mlp_width": (int(fields["mlp_width"] * 2 / 3) + 7) // 8 * 8}

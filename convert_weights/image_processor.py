@@ -9,6 +9,7 @@ from PIL import Image
 from convert_weights.options import pair
 from dave_jax.models.preprocess import Preprocessing
 
+_IMAGENET = [0.485, 0.456, 0.406], [0.229, 0.224, 0.225]
 _HALF, _CLIP = ([0.5] * 3, [0.5] * 3), ([0.48145466, 0.4578275, 0.40821073], [0.26862954, 0.26130258, 0.27577711])
 _SQUARE, _SHORTEST = {"height": 224, "width": 224}, {"shortest_edge": 224}
 _CROP = {"do_center_crop": True, "crop_size": _SQUARE}
@@ -24,6 +25,8 @@ _PROCESSORS = {
     "Bit": _defaults(_SHORTEST, 3, _CLIP, **_CROP),
     "CLIP": _defaults(_SHORTEST, 3, _CLIP, **_CROP),
     "Siglip": _defaults(_SQUARE, 3, _HALF),
+    "Beit": _defaults(_SQUARE, 3, _HALF, crop_size=_SQUARE),
+    "DINOv3ViT": _defaults(_SQUARE, 2, _IMAGENET),
 }
 """What transformers assumes where the file is silent, by the class of the processor without its endings."""
 
@@ -41,7 +44,7 @@ def read_preprocessing(
 
     Args:
         document: the file's JSON.
-        processor: the class that it is for, where it names none: `ViT`, `DeiT`, `Bit`, `CLIP` or `Siglip`.
+        processor: the class that it is for, where it names none: one of `ViT`, `DeiT`, `Bit`, `CLIP`, `Siglip`, `Beit`, `DINOv3ViT`.
         image_size: height and width, if not the file's.
         what: what to call the file in errors.
 

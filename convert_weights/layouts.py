@@ -1,7 +1,6 @@
 """How PyTorch lays out the arrays of layers, and rows of tables for such layers."""
 
 from collections.abc import Callable
-from functools import partial
 
 import numpy as np
 
@@ -41,15 +40,15 @@ def dense(source: str, target: str, layout: Callable[[np.ndarray], np.ndarray] =
     ]
 
 
-def _part(index: int, count: int, array: np.ndarray) -> np.ndarray:
+def part(index: int, count: int) -> Callable[[np.ndarray], np.ndarray]:
     """One of `count` equal groups of rows of a fused product, (out, in) to (in, out / count); of a vector, its part."""
-    return np.split(array, count)[index].T
+    return lambda array: np.split(array, count)[index].T
 
 
 def parts(source: str, target: str, names: tuple[str, ...]) -> list[Entry]:
     """The rows of a fused product that holds several of ours."""
     return [
-        Entry(f"{source}.{kind}", f"{target}/{name}/{leaf}", partial(_part, index, len(names)))
+        Entry(f"{source}.{kind}", f"{target}/{name}/{leaf}", part(index, len(names)))
         for index, name in enumerate(names)
         for kind, leaf in (("weight", "kernel"), ("bias", "bias"))
     ]

@@ -8,6 +8,7 @@ The options are those of timm's constructor, as `options` reads them.
 
 import re
 from collections.abc import Iterable, Mapping
+from functools import partial
 from typing import Any
 
 import jax
@@ -16,8 +17,9 @@ import numpy as np
 from convert_weights.layouts import dense, norm, parts, patches, tokens, vector
 from convert_weights.options import ACTIVATIONS, NORMS, Options, named, pair
 from convert_weights.table import Entry, convert
-from dave_jax.models.positions import resample_positions
+from dave_jax.models.relative import num_entries
 from dave_jax.models.vit_config import ViTConfig, init_params
+from dave_jax.models.vit_positions import RELATIVE, resamplings
 
 _MLPS = {"mlp": None, "swiglu": "split", "glumlp": "packed", "swiglupacked": "packed"}
 
@@ -154,10 +156,11 @@ def params_from_arrays(
     checkpoint_size: tuple[int, int] | None = None,
     not_needed: Iterable[str] = (),
     what: str = "the checkpoint",
+    rows: Iterable[Entry] = (),
 ) -> dict[str, Any]:
     """A timm state dict as parameters of `config`, float32, on the default device.
 
-    A position embedding of another grid is resampled to `config.image_size` as timm does.
+    A position embedding or bias of another grid is resampled to `config.image_size` as timm does.
 
     Args:
         arrays: the state dict.
@@ -166,25 +169,28 @@ def params_from_arrays(
             embedding, takes `config.image_size` or else a square.
         not_needed: how keys begin that are known and left out.
         what: what to call the state dict in errors.
+        rows: of the table, instead of those for the same parameters.
 
     Raises:
         ConversionError: listing missing, leftover and misshapen arrays.
     """
     expected = jax.eval_shape(lambda: init_params(jax.random.key(0), config))
-    num_prefix = config.num_prefix if config.position_on_prefix else 0
+    height, width = checkpoint_size or config.image_size
+    old_grid = height // config.patch_size[0], width // config.patch_size[1]
+    lengths = {
+        "position_embedding": old_grid[0] * old_grid[1] + config.num_prefix * config.position_on_prefix,
+        RELATIVE: num_entries(old_grid),
+    }
 
-    def resample(array: np.ndarray) -> np.ndarray:
-        old_grid = None
-        if checkpoint_size:
-            old_grid = checkpoint_size[0] // config.patch_size[0], checkpoint_size[1] // config.patch_size[1]
-            old_grid = old_grid if old_grid[0] * old_grid[1] == len(array) - num_prefix else None
-        return np.asarray(resample_positions(array, config.grid, num_prefix=num_prefix, old_grid=old_grid))
+    def resample(path: str, array: np.ndarray) -> np.ndarray:
+        told = checkpoint_size and array.shape[-2] == lengths[path]
+        return np.asarray(resamplings(config, old_grid if told else None)[path](array))
 
     return convert(
         arrays,
-        table(config, packed_gate=not any(re.search(r"\.fc1_g\.", key) for key in arrays)),
+        [*table(config, packed_gate=not any(re.search(r"\.fc1_g\.", key) for key in arrays)), *rows],
         expected,
         ignored=[key for key in arrays if _NOT_NEEDED.fullmatch(key) or key.startswith(tuple(not_needed))],
-        adapt={"position_embedding": resample},
+        adapt={path: partial(resample, path) for path in lengths},
         what=what,
     )

@@ -26,8 +26,8 @@ from jaxtyping import Array, Float
 
 from dave_jax.effective.activations import multiplier
 from dave_jax.effective.decomposition import Decomposition
-from dave_jax.effective.operators import Centering, Chain, Dense, Diagonal, Identity, Mixing, Operator, Sum
-from dave_jax.effective.tokens import Average, Pad, Rearrange, Select
+from dave_jax.effective.operators import Centering, Chain, Dense, Diagonal, Mixing, Operator
+from dave_jax.effective.tokens import Rearrange
 
 Params = Mapping[str, Any]
 Tokens = Float[Array, "tokens width"]
@@ -113,13 +113,15 @@ def mixing(
     value: Float[Array, "heads keys c"],
     decomposition: Decomposition,
     probe: Float[Array, "heads queries keys"] | None = None,
+    bias: Float[Array, "heads queries keys"] | None = None,
 ) -> Result:
-    """`softmax(q k^T / sqrt(c)) v` for every head: the attention matrix is the operator, the values its argument.
+    """`softmax(q k^T / sqrt(c) + bias) v` for every head: the attention matrix is the operator, the values its argument.
 
     `probe` is added to the attention matrix after the rule; at zero it changes nothing, and the derivative with respect to it is that with
     respect to the matrix, whatever the decomposition.
     """
     scores = (query * query.shape[-1] ** -0.5) @ jnp.swapaxes(key, -1, -2)
+    scores = scores if bias is None else scores + bias
     op = decomposition.attention(Mixing(*decomposition.softmax(scores), value.shape))
     return (op(value) if probe is None else op(value) + probe @ value), op
 
@@ -144,8 +146,10 @@ def attention(
     eps: float,
     latent: Float[Array, "queries width"] | None = None,
     probe: Float[Array, "heads queries keys"] | None = None,
+    rotation: Operator | None = None,
+    bias: Float[Array, "heads queries keys"] | None = None,
 ) -> Result:
-    """Multi-head attention (arXiv 1706.03762): `proj(norm(concat_h softmax(q_h k_h^T / sqrt(c)) v_h))`.
+    """Multi-head attention (arXiv 1706.03762): `proj(norm(concat_h softmax((R q_h) (R k_h)^T / sqrt(c) + bias_h) v_h))`.
 
     Args:
         params: `query`, `key`, `value`, `proj`; optional `query_norm` and `key_norm` (over each head), `norm` (before `proj`).
@@ -155,6 +159,8 @@ def attention(
         eps: of the norms.
         latent: what asks the queries, if not `x` itself (attention pooling).
         probe: see `mixing`.
+        rotation: R, what turns queries and keys by their places (see `rotation`).
+        bias: added to the scores.
 
     Returns:
         Output (queries, width), and the operator that takes x to it along the values.
@@ -162,7 +168,9 @@ def attention(
     query, _ = _heads(params, "query", x if latent is None else latent, decomposition, num_heads, eps)
     key, _ = _heads(params, "key", x, decomposition, num_heads, eps)
     value, values = _heads(params, "value", x, decomposition, num_heads, eps)
-    mixed, mix = mixing(query, key, value, decomposition, probe)
+    if rotation is not None:
+        query, key = rotation(query), rotation(key)
+    mixed, mix = mixing(query, key, value, decomposition, probe, bias)
     merge = split_heads((mixed.shape[1], mixed.shape[0] * mixed.shape[2]), num_heads).transpose()
     y, links = merge(mixed), [values, mix, merge]
     if "norm" in params:
@@ -187,19 +195,30 @@ def block(
     activation_name: str,
     eps: float,
     probe: Float[Array, "heads queries keys"] | None = None,
+    rotation: Operator | None = None,
+    bias: Float[Array, "heads queries keys"] | None = None,
 ) -> tuple[Tokens, tuple[Operator, Operator]]:
     """A pre-norm transformer block: `x + ls1(attention(norm1(x)))`, then `x + ls2(mlp(norm2(x)))`.
 
-    Returns the output and the operators of the two branches: the block is `(I + mlp branch)(I + attention branch)`; `probe` as in `mixing`.
+    Where `params` has `attention_post_norm` and `mlp_post_norm`, the norms are behind the branches: `x + norm1(attention(x))`.
+    Returns the output and the operators of the two branches: the block is `(I + mlp branch)(I + attention branch)`; `probe` as in `mixing`,
+    `rotation` and `bias` as in `attention`.
     """
 
     def branch(name: str, x: Tokens) -> Result:
-        y, normalise = norm(params[f"{name}_norm"], x, decomposition, eps=eps)
+        y, links = x, []
+        if f"{name}_norm" in params:
+            y, op = norm(params[f"{name}_norm"], x, decomposition, eps=eps)
+            links.append(op)
         if name == "attention":
-            y, op = attention(params[name], y, decomposition, num_heads=num_heads, eps=eps, probe=probe)
+            options = {"num_heads": num_heads, "eps": eps, "probe": probe, "rotation": rotation, "bias": bias}
+            y, op = attention(params[name], y, decomposition, **options)
         else:
             y, op = mlp(params[name], y, decomposition, activation_name=activation_name, eps=eps)
-        links = [normalise, op]
+        links.append(op)
+        if f"{name}_post_norm" in params:
+            y, op = norm(params[f"{name}_post_norm"], y, decomposition, eps=eps)
+            links.append(op)
         if f"{name}_scale" in params:
             y, scale = layer_scale(params[f"{name}_scale"], y)
             links.append(scale)
@@ -228,50 +247,3 @@ def patch_embedding(
     )
     patches, project = dense(params, cut(image), decomposition, site="embedding")
     return patches, Chain((cut, project))
-
-
-def pool(
-    params: Params,
-    x: Tokens,
-    decomposition: Decomposition,
-    *,
-    kind: str,
-    num_prefix: int,
-    num_heads: int,
-    activation_name: str,
-    eps: float,
-    probe: Float[Array, "heads 1 keys"] | None = None,
-) -> Result:
-    """From tokens (n, d) to one (1, d): the class token, the average, or attention pooling (SigLIP's MAP head); or to one of twice the
-    width (1, 2d), the class token beside the average.
-
-    Args:
-        params: of attention pooling (`latent`, `attention`, `mlp_norm`, `mlp`); empty for the others.
-        x: the tokens, prefix tokens first.
-        decomposition: the rules.
-        kind: `token`, `avg`, `map` or `token_and_mean`.
-        num_prefix: how many leading tokens the average and `map` leave out.
-        num_heads: of attention pooling.
-        activation_name: of attention pooling.
-        eps: of attention pooling's norm.
-        probe: on attention pooling's matrix: see `mixing`.
-    """
-    if kind == "token":
-        op: Operator = Select(x.shape, 0, 1)
-        return op(x), op
-    if kind == "token_and_mean":
-        patches = Select(x.shape, num_prefix, x.shape[0])
-        mean = Chain((patches, Average(patches.out_shape), Pad((1, x.shape[1]), 1, 0)))
-        both = Sum((Chain((Select(x.shape, 0, 1), Pad((1, x.shape[1]), 0, 1))), mean))
-        op = Chain((both, Rearrange(both.out_shape, both.out_shape, (0, 1), (1, 2 * x.shape[1]))))
-        return op(x), op
-    select = Select(x.shape, num_prefix, x.shape[0]) if num_prefix else Identity(x.shape)
-    x = select(x)
-    if kind == "avg":
-        op = Average(x.shape)
-        return op(x), Chain((select, op))
-    y, attend = attention(params["attention"], x, decomposition, num_heads=num_heads, eps=eps, latent=params["latent"], probe=probe)
-    normalised, normalise = norm(params["mlp_norm"], y, decomposition, eps=eps)
-    branch, op = mlp(params["mlp"], normalised, decomposition, activation_name=activation_name, eps=eps)
-    residual = Sum((Identity(y.shape), op @ normalise))
-    return decomposition.residual(y, branch), Chain((select, attend, residual))

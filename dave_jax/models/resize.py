@@ -4,12 +4,13 @@ import dataclasses
 
 from dave_jax.models.families import family_of
 from dave_jax.models.model import Model
-from dave_jax.models.positions import check_tiling, resample_positions
+from dave_jax.models.positions import check_tiling
 from dave_jax.models.vit import ViT
+from dave_jax.models.vit_positions import resampled
 
 
 def at_image_size(model: Model, image_size: tuple[int, int]) -> Model:
-    """The model for images of another size: a position embedding resampled from the model's own grid to the new one.
+    """The model for images of another size: position embedding or bias resampled from the model's own grid to the new one.
 
     `load(name, image_size=...)` resamples from the checkpoint's grid instead, which differs where the model was loaded at yet another size.
     Convolutional networks take any size as they are.
@@ -40,16 +41,5 @@ def at_image_size(model: Model, image_size: tuple[int, int]) -> Model:
     own = model.forward.config
     check_tiling(image_size, own.patch_size)
     config = dataclasses.replace(own, image_size=image_size)
-    position = resample_positions(
-        model.params["position_embedding"],
-        config.grid,
-        num_prefix=own.num_prefix * own.position_on_prefix,
-        old_grid=own.grid,
-        resampling=own.position_resampling,
-    )
-    return dataclasses.replace(
-        model,
-        params=model.params | {"position_embedding": position},
-        forward=ViT(config),
-        preprocessing=preprocessing,
-    )
+    params = resampled(model.params, config, own.grid)
+    return dataclasses.replace(model, params=params, forward=ViT(config), preprocessing=preprocessing)

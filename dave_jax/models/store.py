@@ -23,9 +23,11 @@ from dave_jax.models.checkpoint import Checkpoint
 from dave_jax.models.families import FAMILIES, family_of
 from dave_jax.models.files import WEIGHTS
 from dave_jax.models.model import Model
-from dave_jax.models.positions import check_tiling, resample_positions
+from dave_jax.models.positions import check_tiling
 from dave_jax.models.preprocess import Preprocessing
+from dave_jax.models.rotary import Rotary
 from dave_jax.models.vit_config import ViTConfig
+from dave_jax.models.vit_positions import resamplings
 
 _ENTRY, _VERSION = "dave_jax", 1
 _SCALE = ".scale"
@@ -114,14 +116,16 @@ def read(location: str | os.PathLike, *, image_size: tuple[int, int] | None = No
         family = next((name for name in FAMILIES if name in stored), None)
         if family is None:
             raise ValueError(f"no network of {list(FAMILIES)}; update it")
-        config, preprocessing = FAMILIES[family].config(**_tuples(stored[family])), Preprocessing(**_tuples(stored["preprocessing"]))
+        config, preprocessing = _config(family, stored[family]), Preprocessing(**_tuples(stored["preprocessing"]))
         dave_config, names = DaveConfig(**stored["dave_config"]), stored["class_names"]
         name, source = str(stored["name"]), str(stored["source"])
     except (KeyError, TypeError, ValueError) as error:
         raise ValueError(f"The metadata of {str(path)!r} must describe a model of dave_jax; they do not ({error}).") from error
     size, adapt = image_size or preprocessing.image_size, {}
     if isinstance(config, ViTConfig):
-        config, adapt = _at_size(config, size)
+        check_tiling(size, config.patch_size)
+        old_grid, config = config.grid, dataclasses.replace(config, image_size=size)
+        adapt = resamplings(config, old_grid)
     expected = jax.eval_shape(lambda: FAMILIES[family].init_params(jax.random.key(0), config))
     rows = [Entry(key, key, np.asarray) for key in flatten(expected)]
     return Model(
@@ -133,19 +137,6 @@ def read(location: str | os.PathLike, *, image_size: tuple[int, int] | None = No
         name=name,
         source=f"{place or path} {checkpoint.fingerprint}" + (f", from {source}" if source else ""),
     )
-
-
-def _at_size(own: ViTConfig, size: tuple[int, int]) -> tuple[ViTConfig, dict[str, Any]]:
-    """The configuration for images of that size, and the change of the position embedding."""
-    check_tiling(size, own.patch_size)
-    config = dataclasses.replace(own, image_size=size)
-    num_prefix = config.num_prefix if config.position_on_prefix else 0
-
-    def resample(array: np.ndarray) -> np.ndarray:
-        options = {"num_prefix": num_prefix, "old_grid": own.grid, "resampling": own.position_resampling}
-        return np.asarray(resample_positions(array, config.grid, **options))
-
-    return config, {"position_embedding": resample}
 
 
 class _Dequantised(Mapping[str, np.ndarray]):
@@ -186,6 +177,14 @@ def _description(model: Model, family: str) -> dict[str, Any]:
         "class_names": model.class_names,
         "dave_config": settings,
     }
+
+
+def _config(family: str, fields: Mapping[str, Any]) -> Any:
+    """The configuration of a network that a description holds."""
+    read = _tuples(fields)
+    if read.get("rotary") is not None:
+        read["rotary"] = Rotary(**_tuples(read["rotary"]))
+    return FAMILIES[family].config(**read)
 
 
 def _tuples(fields: Mapping[str, Any]) -> dict[str, Any]:

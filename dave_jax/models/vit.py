@@ -13,12 +13,13 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
-from dave_jax.effective import layers
+from dave_jax.effective import layers, pooling
 from dave_jax.effective.decomposition import Decomposition, resolve
 from dave_jax.effective.operators import Chain, Diagonal, Operator, Sum, attention_matrix
 from dave_jax.effective.tokens import Pad, Select
 from dave_jax.models.network import Network
 from dave_jax.models.vit_config import Params, ViTConfig
+from dave_jax.models.vit_positions import attention_positions
 
 
 class Intermediates(NamedTuple):
@@ -108,7 +109,7 @@ class ViT(Network):
         """One block, from its own parameters: see `layers.block`."""
         config = self.config
         options = {"num_heads": config.num_heads, "activation_name": config.activation, "eps": config.eps}
-        return layers.block(params, tokens, rules, probe=probe, **options)
+        return layers.block(params, tokens, rules, probe=probe, **options, **attention_positions(params["attention"], config))
 
     def embed(self, params: Params, image: Array, rules: Decomposition) -> tuple[Array, Operator]:
         """The tokens before the first block, and the operator from the image to them."""
@@ -123,16 +124,15 @@ class ViT(Network):
         if config.patch_norm:
             tokens, op = layers.norm(params["patch_norm"], tokens, rules, eps=config.patch_norm_eps)
             links.append(op)
-        position = params["position_embedding"]
-        if not config.position_on_prefix:
-            tokens = tokens + position
+        if config.position_embedding and not config.position_on_prefix:
+            tokens = tokens + params["position_embedding"]
         if config.num_prefix:
             names = ("class_token", "distillation_token", "register_tokens")
             prefix = [params[name] for name in names if name in params]
             links.append(Pad(tokens.shape, config.num_prefix, 0))
             tokens = jnp.concatenate([*prefix, tokens])
-        if config.position_on_prefix:
-            tokens = tokens + position
+        if config.position_embedding and config.position_on_prefix:
+            tokens = tokens + params["position_embedding"]
         if config.pre_norm:
             tokens, op = layers.norm(params["pre_norm"], tokens, rules, eps=config.eps)
             links.append(op)
@@ -145,13 +145,13 @@ class ViT(Network):
         if config.final_norm == "tokens":
             tokens, op = layers.norm(params["final_norm"], tokens, rules, eps=config.eps)
             before = (op,)
-        pooled, op = layers.pool(
+        pooled, op = pooling.pool(
             params.get("pool", {}),
             tokens,
             rules,
             kind=config.pooling,
             num_prefix=0 if config.pool_prefix else config.num_prefix,
-            num_heads=config.num_heads,
+            num_heads=config.pool_num_heads or config.num_heads,
             activation_name=config.activation,
             eps=config.eps,
             probe=probe,

@@ -10,6 +10,8 @@ from jaxtyping import Array, PRNGKeyArray
 
 from dave_jax.effective.activations import MULTIPLIERS
 from dave_jax.models.positions import RESAMPLINGS
+from dave_jax.models.relative import num_entries
+from dave_jax.models.rotary import Rotary, init_frequencies
 
 Params = dict[str, Any]
 
@@ -31,20 +33,27 @@ class ViTConfig:
         mlp_width: hidden width of the MLP (of one half, for a gated MLP).
         num_classes: logits; 0 returns the pooled features.
         class_token, distillation_token, num_registers: tokens in front of the patches, in this order.
-        position_on_prefix: whether the position embedding has rows for those tokens.
-        position_resampling: how the position embedding becomes another image size's: `antialiased` (timm), `bicubic`
-            (transformers) or `corners` (big_vision).
+        position_embedding: whether a learned embedding of the place is added to the tokens.
+        position_on_prefix: whether it has rows for those tokens.
+        position_resampling: how it, or a relative position bias, becomes another image size's: `antialiased` (timm),
+            `bicubic` (transformers) or `corners` (big_vision).
+        relative_position: whether the scores of attention have a bias for how far apart two tokens are; for one class token in front.
+        rotary: how queries and keys are turned by their places; None leaves them.
         pooling: `token`, `avg`, `map` (attention pooling), or `token_and_mean`: the class token beside the mean of the patches (DINOv2).
         pool_prefix: whether `avg` and `map` pool over the prefix tokens too.
+        pool_num_heads, pool_mlp_width: of attention pooling, if not those of the blocks.
         norm: `layer_norm` or `rms_norm`.
         eps: of every norm but the patch embedding's.
         activation: a name of `effective.activations.MULTIPLIERS`.
         gated_mlp: SwiGLU-like MLP.
         patch_bias, qkv_bias, proj_bias: whether these products have a bias (`proj_bias`: attention's output and the MLP).
+        key_bias: whether the keys have one where `qkv_bias` says so.
         query_key_norm, attention_norm, mlp_norm, patch_norm: further norms: of queries and keys, before attention's output, inside the MLP,
             on the patches.
         patch_norm_eps: of the norm on the patches.
         layer_scale: whether branches are scaled before the residual sum.
+        mlp_layer_scale: whether the MLP's is where `layer_scale` says so.
+        post_norm: norms behind the branches, `x + norm(f(x))`, instead of before them.
         pre_norm: a norm before the first block.
         final_norm: where the last norm is: `tokens` (before pooling), `pooled` (after) or `none`.
     """
@@ -59,10 +68,15 @@ class ViTConfig:
     class_token: bool = True
     distillation_token: bool = False
     num_registers: int = 0
+    position_embedding: bool = True
     position_on_prefix: bool = True
     position_resampling: str = "antialiased"
+    relative_position: bool = False
+    rotary: Rotary | None = None
     pooling: str = "token"
     pool_prefix: bool = False
+    pool_num_heads: int | None = None
+    pool_mlp_width: int | None = None
     norm: str = "layer_norm"
     eps: float = 1e-6
     activation: str = "gelu"
@@ -70,12 +84,15 @@ class ViTConfig:
     patch_bias: bool = True
     qkv_bias: bool = True
     proj_bias: bool = True
+    key_bias: bool = True
     query_key_norm: bool = False
     attention_norm: bool = False
     mlp_norm: bool = False
     patch_norm: bool = False
     patch_norm_eps: float = 1e-5
     layer_scale: bool = False
+    mlp_layer_scale: bool = True
+    post_norm: bool = False
     pre_norm: bool = False
     final_norm: str = "tokens"
 
@@ -100,6 +117,14 @@ class ViTConfig:
             problems.append(f"eps must be positive; got {self.eps}")
         if self.num_heads > 0 and self.width % self.num_heads:
             problems.append(f"num_heads must divide width; got {self.num_heads} heads for width {self.width}")
+        elif self.rotary and self.num_heads > 0 and (self.width // self.num_heads) % 4:
+            problems.append(f"rotary needs heads of a multiple of 4 channels; got {self.num_heads} heads for width {self.width}")
+        if self.pool_num_heads is not None and (self.pool_num_heads < 1 or self.width % self.pool_num_heads):
+            problems.append(f"pool_num_heads must divide width; got {self.pool_num_heads} heads for width {self.width}")
+        if self.pool_mlp_width is not None and self.pool_mlp_width < 1:
+            problems.append(f"pool_mlp_width must be at least 1; got {self.pool_mlp_width}")
+        if self.relative_position and (not self.class_token or self.num_prefix != 1):
+            problems.append("relative_position needs class_token=True and no other token in front")
         for size, patch in zip(self.image_size, self.patch_size, strict=True):
             if patch < 1 or size < patch or size % patch:
                 problems.append(f"image_size must be a multiple of patch_size {self.patch_size}; got {self.image_size}")
@@ -137,10 +162,13 @@ def init_params(key: PRNGKeyArray, config: ViTConfig) -> Params:
     """
     width = config.width
 
-    def normal(*shape: int) -> Array:
+    def split() -> PRNGKeyArray:
         nonlocal key
         key, draw = jax.random.split(key)
-        return 0.02 * jax.random.normal(draw, shape)
+        return draw
+
+    def normal(*shape: int) -> Array:
+        return 0.02 * jax.random.normal(split(), shape)
 
     def dense(fan_in: int, fan_out: int, bias: bool = True) -> Params:
         return {"kernel": normal(fan_in, fan_out)} | ({"bias": jnp.zeros(fan_out)} if bias else {})
@@ -148,13 +176,13 @@ def init_params(key: PRNGKeyArray, config: ViTConfig) -> Params:
     def norm(size: int = width) -> Params:
         return {"scale": jnp.ones(size)} | ({"bias": jnp.zeros(size)} if config.norm == "layer_norm" else {})
 
-    def attention(bias: bool, proj_bias: bool) -> Params:
-        params = {name: dense(width, width, bias) for name in ("query", "key", "value")}
+    def attention(bias: bool, key_bias: bool, proj_bias: bool) -> Params:
+        params = {name: dense(width, width, bias and (key_bias or name != "key")) for name in ("query", "key", "value")}
         return params | {"proj": dense(width, width, proj_bias)}
 
     def block() -> Params:
         attend, mlp = (
-            attention(config.qkv_bias, config.proj_bias),
+            attention(config.qkv_bias, config.key_bias, config.proj_bias),
             {"fc1": dense(width, config.mlp_width, config.proj_bias), "fc2": dense(config.mlp_width, width, config.proj_bias)},
         )
         if config.query_key_norm:
@@ -165,18 +193,25 @@ def init_params(key: PRNGKeyArray, config: ViTConfig) -> Params:
             mlp["gate"] = dense(width, config.mlp_width, config.proj_bias)
         if config.mlp_norm:
             mlp["norm"] = norm(config.mlp_width)
-        params = {"attention_norm": norm(), "attention": attend, "mlp_norm": norm(), "mlp": mlp}
+        if config.relative_position:
+            attend["relative_position"] = normal(num_entries(config.grid), config.num_heads)
+        if config.rotary and config.rotary.frequencies == "learned":
+            attend["frequencies"] = init_frequencies(split(), config.rotary, config.num_heads, width // config.num_heads)
+        place = "post_norm" if config.post_norm else "norm"
+        params = {f"attention_{place}": norm(), "attention": attend, f"mlp_{place}": norm(), "mlp": mlp}
         if config.layer_scale:
-            params |= {f"{name}_scale": {"scale": jnp.full(width, 0.1)} for name in ("attention", "mlp")}
+            scaled = ("attention", "mlp") if config.mlp_layer_scale else ("attention",)
+            params |= {f"{name}_scale": {"scale": jnp.full(width, 0.1)} for name in scaled}
         return params
 
     rows, columns = config.grid
     patch_values = config.patch_size[0] * config.patch_size[1] * 3
     params: Params = {
         "patch_embedding": dense(patch_values, width, config.patch_bias),
-        "position_embedding": normal(rows * columns + config.num_prefix * config.position_on_prefix, width),
-        "blocks": jax.tree.map(lambda *leaves: jnp.stack(leaves), *(block() for _ in range(config.depth))),
     }
+    if config.position_embedding:
+        params["position_embedding"] = normal(rows * columns + config.num_prefix * config.position_on_prefix, width)
+    params["blocks"] = jax.tree.map(lambda *leaves: jnp.stack(leaves), *(block() for _ in range(config.depth)))
     if config.class_token:
         params["class_token"] = normal(1, width)
     if config.distillation_token:
@@ -190,11 +225,12 @@ def init_params(key: PRNGKeyArray, config: ViTConfig) -> Params:
     if config.final_norm != "none":
         params["final_norm"] = norm()
     if config.pooling == "map":
+        hidden = config.pool_mlp_width or config.mlp_width
         params["pool"] = {
             "latent": normal(1, width),
-            "attention": attention(True, True),
+            "attention": attention(True, True, True),
             "mlp_norm": norm(),
-            "mlp": {"fc1": dense(width, config.mlp_width), "fc2": dense(config.mlp_width, width)},
+            "mlp": {"fc1": dense(width, hidden), "fc2": dense(hidden, width)},
         }
     if config.num_classes:
         params["head"] = dense(2 * width if config.pooling == "token_and_mean" else width, config.num_classes)

@@ -14,9 +14,9 @@ from jaxtyping import Array, Float, Integer
 
 from dave_jax.effective import layers
 from dave_jax.effective.decomposition import gradient
-from dave_jax.models.positions import resample_positions
 from dave_jax.models.vit import ViT
 from dave_jax.models.vit_config import ViTConfig
+from dave_jax.models.vit_positions import attention_positions, resampled
 
 Params = dict[str, Any]
 Images = Float[Array, "b h w 3"]
@@ -32,10 +32,8 @@ def keep_first_blocks(params: Params, config: ViTConfig, *, depth: int, num_clas
 
 def at_image_size(params: Params, config: ViTConfig, image_size: int) -> tuple[Params, ViTConfig]:
     """Parameters and configuration for square images of another size."""
-    config = dataclasses.replace(config, image_size=(image_size, image_size))
-    num_prefix = config.num_prefix if config.position_on_prefix else 0
-    position = resample_positions(params["position_embedding"], config.grid, num_prefix=num_prefix)
-    return dict(params) | {"position_embedding": jnp.asarray(position)}, config
+    old_grid, config = config.grid, dataclasses.replace(config, image_size=(image_size, image_size))
+    return resampled(params, config, old_grid), config
 
 
 def narrow_mlps(params: Params, config: ViTConfig, images: Images, *, mlp_width: int, ridge: float = 1e-3) -> tuple[Params, ViTConfig]:
@@ -60,7 +58,8 @@ def narrow_mlps(params: Params, config: ViTConfig, images: Images, *, mlp_width:
     def branch_outputs(tokens, block):
         """Tokens after the attention branch, and the MLP's activations."""
         normed, _ = layers.norm(block["attention_norm"], tokens, gradient, eps=config.eps)
-        mixed, _ = layers.attention(block["attention"], normed, gradient, num_heads=config.num_heads, eps=config.eps)
+        attention, options = block["attention"], {"num_heads": config.num_heads, "eps": config.eps}
+        mixed, _ = layers.attention(attention, normed, gradient, **options, **attention_positions(attention, config))
         tokens = tokens + layers.layer_scale(block["attention_scale"], mixed)[0] if config.layer_scale else tokens + mixed
         normed, _ = layers.norm(block["mlp_norm"], tokens, gradient, eps=config.eps)
         hidden, _ = layers.dense(block["mlp"]["fc1"], normed, gradient)

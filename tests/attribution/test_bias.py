@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 import dave_jax as dave
+from dave_jax.models.rotary import Rotary
 from dave_jax.testing import tiny_model
 
 ARCHITECTURES = [
@@ -15,6 +16,7 @@ ARCHITECTURES = [
     {"pooling": "token_and_mean", "num_registers": 1, "layer_scale": True},
     {"distillation_token": True, "pre_norm": True, "position_on_prefix": False},
     {"norm": "rms_norm", "gated_mlp": True, "activation": "silu", "patch_norm": True, "query_key_norm": True, "mlp_norm": True},
+    {"rotary": Rotary("learned"), "relative_position": True, "position_embedding": False, "key_bias": False, "post_norm": True},
 ]
 
 

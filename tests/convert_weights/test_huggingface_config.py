@@ -4,6 +4,10 @@ import pytest
 from huggingface_files import SIXTEEN, TINY
 
 from convert_weights.huggingface import describe
+from dave_jax.models.rotary import Rotary
+
+BEIT = {"model_type": "beit", "architectures": ["BeitModel"]}
+DINOV3 = {"model_type": "dinov3_vit", "architectures": ["DINOv3ViTModel"], "num_attention_heads": 3}
 
 
 @pytest.mark.parametrize(
@@ -26,6 +30,20 @@ from convert_weights.huggingface import describe
             {"num_registers": 4, "position_resampling": "antialiased"},
         ),
         ({"model_type": "ijepa", "architectures": ["IJepaModel"]}, {"pooling": "avg", "class_token": False, "num_classes": 0}),
+        (
+            {"model_type": "beit", "architectures": ["BeitForImageClassification"], "use_relative_position_bias": True},
+            {"pooling": "avg", "final_norm": "pooled", "relative_position": True, "position_embedding": False, "key_bias": False},
+        ),
+        (
+            {"model_type": "beit", "architectures": ["BeitModel"], "use_mean_pooling": False, "layer_scale_init_value": 0},
+            {"pooling": "token", "final_norm": "tokens", "relative_position": False, "layer_scale": False, "eps": 1e-12},
+        ),
+        (
+            {"model_type": "dinov3_vit", "architectures": ["DINOv3ViTModel"], "num_attention_heads": 3, "num_register_tokens": 4}
+            | {"use_gated_mlp": True, "hidden_act": "silu"},
+            {"rotary": Rotary(temperature=100.0, coordinates="centred", pairs="halves"), "num_registers": 4, "gated_mlp": True}
+            | {"qkv_bias": True, "key_bias": False, "layer_scale": True, "eps": 1e-5, "position_embedding": False},
+        ),
         ({"id2label": None}, {"num_classes": 2}),
         ({"id2label": None, "num_labels": 7}, {"num_classes": 7}),
         ({"id2label": {}}, {"num_classes": 0}),
@@ -35,7 +53,8 @@ from convert_weights.huggingface import describe
 def test_the_network(document, fields):
     config = describe(TINY | document, SIXTEEN).config
     assert {name: getattr(config, name) for name in fields} == fields
-    assert (config.width, config.depth, config.num_heads, config.image_size) == (12, 2, 2, (16, 16))
+    assert (config.width, config.depth, config.image_size) == (12, 2, (16, 16))
+    assert config.num_heads == document.get("num_attention_heads", 2)
 
 
 @pytest.mark.parametrize(
@@ -55,10 +74,16 @@ def test_class_names(labels, names):
 @pytest.mark.parametrize(
     ("document", "message"),
     [
-        ({"model_type": "swin"}, r"\['vit', 'deit', 'ijepa', 'dinov2', 'dinov2_with_registers'\].*'swin'"),
+        ({"model_type": "swin"}, r"\['vit', 'deit', .*'dinov2_with_registers', 'dinov3_vit'\].*'swin'"),
         ({"architectures": ["ViTForMaskedImageModeling"]}, r"\['ViTModel', 'ViTForImageClassification'\].*'ViTForMaskedImageModeling'"),
         ({"architectures": None}, "must name the class that wrote the checkpoint"),
         ({"architectures": ["DeiTModel"]}, "must name the class that wrote the checkpoint"),
+        ({"model_type": "dinov3_vit", "architectures": ["DINOv3ViTForImageClassification"]}, r"one of \['DINOv3ViTModel'\]"),
+        (DINOV3 | {"value_bias": False, "key_bias": True}, "query_bias and value_bias must be equal; got True and False"),
+        (DINOV3 | {"mlp_bias": False}, "proj_bias and mlp_bias must be equal"),
+        (DINOV3 | {"query_bias": False, "value_bias": False, "key_bias": True}, "key_bias needs query_bias"),
+        (BEIT | dict.fromkeys(("use_relative_position_bias", "use_shared_relative_position_bias"), True), "together are not supported"),
+        (BEIT | {"image_size": [16, 32]}, "image_size must be that of a square"),
         ({"hidden_act": "gelu_10"}, "hidden_act 'gelu_10' is none of"),
         ({"num_channels": 1, "head_dim": 8}, r"num_channels must be 3; got 1; head_dim \* num_attention_heads must be hidden_size"),
         ({"id2label": {"0": "cat", "2": "dog"}}, "numbers 0 to 1"),

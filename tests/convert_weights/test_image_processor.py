@@ -14,6 +14,13 @@ from convert_weights.image_processor import read_preprocessing
             {"image_size": (224, 224), "crop_fraction": 1.0, "crop_mode": "squash", "interpolation": "bilinear", "std": (0.5,) * 3},
         ),
         ({}, "DeiT", {"image_size": (224, 224), "crop_fraction": 0.875, "crop_mode": "squash", "interpolation": "bicubic"}),
+        ({}, "Beit", {"image_size": (224, 224), "crop_mode": "squash", "interpolation": "bicubic", "std": (0.5,) * 3}),
+        ({"do_center_crop": True, "size": 256}, "Beit", {"image_size": (224, 224), "crop_fraction": 0.875, "crop_mode": "squash"}),
+        (
+            {"image_processor_type": "DINOv3ViTImageProcessorFast"},
+            "ViT",
+            {"image_size": (224, 224), "interpolation": "bilinear", "mean": (0.485, 0.456, 0.406)},
+        ),
         ({"size": 256}, "Bit", {"image_size": (224, 224), "crop_fraction": 0.875, "crop_mode": "center", "crop_start": "down"}),
         ({"size": 384, "feature_extractor_type": "ViTFeatureExtractor"}, "Bit", {"image_size": (384, 384), "crop_mode": "squash"}),
         ({"image_processor_type": "CLIPImageProcessorFast", "crop_size": 160}, "ViT", {"image_size": (160, 160), "crop_mode": "center"}),
@@ -47,7 +54,10 @@ def test_another_image_size_keeps_the_share():
 @pytest.mark.parametrize(
     ("document", "message"),
     [
-        ({"image_processor_type": "SamImageProcessor"}, r"processor 'Sam' is none of \['ViT', 'DeiT', 'Bit', 'CLIP', 'Siglip'\]"),
+        (
+            {"image_processor_type": "SamImageProcessor"},
+            r"processor 'Sam' is none of \['ViT', 'DeiT', 'Bit', .*, 'DINOv3ViT'\]",
+        ),
         ({"do_resize": False}, "do_resize=false is not supported"),
         ({"do_rescale": False, "do_pad": True}, "do_pad=True is not supported; do_rescale=false"),
         ({"rescale_factor": 1 / 127.5}, "rescale_factor must be 1/255; got 0.00784"),

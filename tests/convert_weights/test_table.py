@@ -82,7 +82,7 @@ def test_ignored_keys_and_adapted_arrays():
 
 def test_the_shipped_table_is_small_and_what_the_writer_writes():
     text = FILE.read_text(encoding="utf-8")
-    assert len(text) < 150_000
+    assert len(text) < 200_000
     document = json.loads(text)
     assert to_text(from_document(document), document["made_from"].removeprefix("timm ")) == text
 

@@ -4,9 +4,11 @@ import jax
 import jax.numpy as jnp
 import pytest
 
-from dave_jax.effective import layers
+from dave_jax.effective import layers, pooling
 from dave_jax.effective.activations import MULTIPLIERS
 from dave_jax.effective.decomposition import Decomposition, effective, freeze, gradient, presets, resolve
+from dave_jax.effective.rotation import Rotation
+from dave_jax.models.rotary import Rotary
 from dave_jax.models.vit import ViT
 from dave_jax.testing import tiny_model
 
@@ -46,7 +48,7 @@ def _map_pool():
 
 def _pool(kind, params=None):
     options = dict(kind=kind, num_prefix=2, num_heads=2, activation_name="gelu", eps=1e-6)
-    return lambda x, rules: layers.pool(params() if params else {}, x, rules, **options)
+    return lambda x, rules: pooling.pool(params() if params else {}, x, rules, **options)
 
 
 def _normed_attention():
@@ -62,6 +64,15 @@ LAYERS = {
     "swiglu": lambda x, rules: layers.mlp({"fc1": _dense(0), "fc2": _dense(1), "gate": _dense(2)}, x, rules, **silu),
     "attention": lambda x, rules: layers.attention(_attention(), x, rules, num_heads=2, eps=1e-6),
     "attention with norms": lambda x, rules: layers.attention(_normed_attention(), x, rules, num_heads=2, eps=1e-6),
+    "attention with places": lambda x, rules: layers.attention(
+        _attention(),
+        x,
+        rules,
+        num_heads=2,
+        eps=1e-6,
+        rotation=Rotation(_normal(5, 2, N, 2), _normal(6, 2, N, 2), (2, N, 4), "halves"),
+        bias=_normal(7, 2, N, N),
+    ),
     "layer_scale": lambda x, rules: layers.layer_scale({"scale": _normal(0, D)}, x),
     "patch_embedding": lambda x, rules: layers.patch_embedding(
         _dense(0, 2 * 2 * 2, D), x.reshape(4, 5, 2)[:, :4], rules, patch_size=(2, 2)
@@ -124,6 +135,7 @@ def test_gradient_is_not_effective():
         {"pooling": "token_and_mean", "num_registers": 1},
         {"distillation_token": True, "pre_norm": True, "patch_bias": False},
         {"norm": "rms_norm", "gated_mlp": True, "activation": "silu", "patch_norm": True, "query_key_norm": True},
+        {"rotary": Rotary("learned"), "relative_position": True, "post_norm": True, "position_embedding": False},
     ],
     ids=str,
 )

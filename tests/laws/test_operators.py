@@ -4,7 +4,7 @@ import jax
 import jax.numpy as jnp
 import pytest
 
-from dave_jax.effective import gamma, tokens, windows
+from dave_jax.effective import gamma, rotation, tokens, windows
 from dave_jax.effective import operators as ops
 
 TOKENS = (5, 6)
@@ -32,6 +32,8 @@ OPERATORS = {
     "pad": lambda: tokens.Pad(TOKENS, 2, 1),
     "select": lambda: tokens.Select(TOKENS, 1, 4),
     "average": lambda: tokens.Average(TOKENS),
+    "rotation of adjacent channels": lambda: rotation.Rotation(_normal(0, 1, 5, 3), _normal(1, 1, 5, 3), (2, 5, 6), "adjacent"),
+    "rotation of halves, by head": lambda: rotation.Rotation(_normal(0, 2, 5, 3), _normal(1, 2, 5, 3), (2, 5, 6), "halves"),
     "convolution": lambda: windows.Conv(_normal(0, 3, 2, 2, 6), (5, 7, 4), 2, 1, 2),
     "depthwise": lambda: windows.Depthwise(_normal(0, 3, 3, 1, 4), (5, 6, 4), 2, 1),
     "average pool": lambda: windows.AveragePool((5, 6, 2), 2),
@@ -49,7 +51,7 @@ def operator(request, x64):
 
 def test_every_class_is_here():
     covered = {type(make()) for make in OPERATORS.values()}
-    named = [*vars(ops).values(), *vars(tokens).values(), *vars(gamma).values(), *vars(windows).values()]
+    named = [*vars(ops).values(), *vars(rotation).values(), *vars(tokens).values(), *vars(gamma).values(), *vars(windows).values()]
     assert covered == {cls for cls in named if isinstance(cls, type) and issubclass(cls, ops.Operator) and cls is not ops.Operator}
 
 

@@ -7,10 +7,12 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from place_twins import entry, turned
 
 from convert_weights.table import flatten
 from dave_jax.effective import layers
 from dave_jax.effective.decomposition import gradient, presets
+from dave_jax.models.rotary import Rotary
 from dave_jax.models.vit import ViT
 from dave_jax.models.vit_config import ViTConfig, init_params
 from dave_jax.testing import tiny_model
@@ -25,6 +27,9 @@ OPTIONS = [
     {"distillation_token": True, "pre_norm": True, "patch_bias": False, "qkv_bias": False, "proj_bias": False},
     {"norm": "rms_norm", "gated_mlp": True, "activation": "silu", "query_key_norm": True, "attention_norm": True, "mlp_norm": True},
     {"patch_norm": True, "eps": 0.1, "patch_norm_eps": 0.3},
+    {"rotary": Rotary(temperature=20.0, reference=(3, 5), order="xy"), "position_embedding": False, "key_bias": False, "num_registers": 2}
+    | {"pooling": "map", "pool_prefix": True, "pool_num_heads": 4, "pool_mlp_width": 12},
+    {"rotary": Rotary("learned", offset=1.0), "relative_position": True, "post_norm": True, "layer_scale": True, "mlp_layer_scale": False},
 ]
 
 ACTIVATIONS = {
@@ -51,15 +56,24 @@ def slow_vit(params, image, config):
     def maybe_norm(p, name, x):
         return norm(p[name], x) if name in p else x
 
-    def attend(p, asking, tokens):
+    def turn(p, head, vector, number):
+        if not config.rotary or p is params.get("pool", {}).get("attention"):
+            return vector
+        frequencies = p["frequencies"][:, head] if "frequencies" in p else None
+        return turned(config.rotary, config.grid, config.num_prefix, vector, number, frequencies)
+
+    def attend(p, asking, tokens, num_heads=config.num_heads):
         outputs = []
-        for token in asking:
+        for number, token in enumerate(asking):
             heads = []
-            for head in range(config.num_heads):
-                part = slice(head * config.width // config.num_heads, (head + 1) * config.width // config.num_heads)
-                query = maybe_norm(p, "query_norm", dense(p["query"], token)[part])
-                keys = [maybe_norm(p, "key_norm", dense(p["key"], other)[part]) for other in tokens]
-                weights = np.exp([query @ key / math.sqrt(len(query)) for key in keys])
+            for head in range(num_heads):
+                part = slice(head * config.width // num_heads, (head + 1) * config.width // num_heads)
+                query = turn(p, head, maybe_norm(p, "query_norm", dense(p["query"], token)[part]), number)
+                keys = [turn(p, head, maybe_norm(p, "key_norm", dense(p["key"], other)[part]), j) for j, other in enumerate(tokens)]
+                scores = [query @ key / math.sqrt(len(query)) for key in keys]
+                if "relative_position" in p:
+                    scores = [score + p["relative_position"][entry(config.grid, number, j), head] for j, score in enumerate(scores)]
+                weights = np.exp(scores)
                 heads.append(sum(w * dense(p["value"], other)[part] for w, other in zip(weights, tokens, strict=True)) / weights.sum())
             outputs.append(dense(p["proj"], maybe_norm(p, "norm", np.concatenate(heads))))
         return outputs
@@ -76,15 +90,16 @@ def slow_vit(params, image, config):
             token = dense(params["patch_embedding"], patch.reshape(-1))
             tokens.append(norm(params["patch_norm"], token, config.patch_norm_eps) if "patch_norm" in params else token)
     prefix = [row for name in ("class_token", "distillation_token", "register_tokens") for row in params.get(name, ())]
-    position = list(params["position_embedding"])
+    position = list(params.get("position_embedding", np.zeros((len(prefix + tokens), config.width))))
     if not config.position_on_prefix:
         position = [np.zeros(config.width)] * len(prefix) + position
     tokens = [maybe_norm(params, "pre_norm", token + place) for token, place in zip(prefix + tokens, position, strict=True)]
     for depth in range(config.depth):
         p = jax.tree.map(lambda leaf, depth=depth: leaf[depth], params["blocks"])
         for name in ("attention", "mlp"):
-            normed = [norm(p[f"{name}_norm"], token) for token in tokens]
+            normed = [maybe_norm(p, f"{name}_norm", token) for token in tokens]
             branch = attend(p[name], normed, normed) if name == "attention" else [mlp(p[name], token) for token in normed]
+            branch = [maybe_norm(p, f"{name}_post_norm", change) for change in branch]
             scale = p[f"{name}_scale"]["scale"] if f"{name}_scale" in p else 1
             tokens = [token + scale * change for token, change in zip(tokens, branch, strict=True)]
     if config.final_norm == "tokens":
@@ -97,7 +112,8 @@ def slow_vit(params, image, config):
     elif config.pooling == "token_and_mean":
         pooled = np.concatenate([tokens[0], sum(pooled_over) / len(pooled_over)])
     else:
-        (pooled,) = attend(params["pool"]["attention"], params["pool"]["latent"], pooled_over)
+        heads = config.pool_num_heads or config.num_heads
+        (pooled,) = attend(params["pool"]["attention"], params["pool"]["latent"], pooled_over, heads)
         pooled = pooled + mlp(params["pool"]["mlp"], norm(params["pool"]["mlp_norm"], pooled))
     if config.final_norm == "pooled":
         pooled = norm(params["final_norm"], pooled)
@@ -205,6 +221,10 @@ def test_one_error_lists_all_that_is_wrong():
         ({"pooling": "token_and_mean", "pool_prefix": True}, "pooling 'token_and_mean' needs .* pool_prefix=False"),
         ({"position_resampling": "linear"}, r"position_resampling is one of \['antialiased', 'bicubic'\]"),
         ({"num_heads": 0}, "num_heads must be at least 1"),
+        ({"num_heads": 128, "rotary": Rotary()}, "rotary needs heads of a multiple of 4 channels; got 128 heads"),
+        ({"relative_position": True, "num_registers": 1}, "relative_position needs class_token=True and no other token"),
+        ({"pooling": "map", "pool_num_heads": 7}, "pool_num_heads must divide width; got 7"),
+        ({"pooling": "map", "pool_mlp_width": 0}, "pool_mlp_width must be at least 1; got 0"),
         ({"num_registers": -1}, "num_registers must be at least 0"),
         ({"patch_size": (0, 16)}, "multiple of patch_size"),
         ({"image_size": (8, 16)}, "multiple of patch_size"),

@@ -36,7 +36,7 @@ def check_twins(family: str, model: torch.nn.Module, options: dict[str, Any], si
     model = randomise(model, seed=3)
     read = options_of(family, options)
     params = jax.tree.map(lambda leaf: leaf.astype(np.float64), read.params({k: v.numpy().copy() for k, v in model.state_dict().items()}))
-    network = FAMILIES[family].network(read.config)
+    network = FAMILIES[read.family].network(read.config)
     draw = np.random.default_rng(0)
     image = draw.standard_normal((*size, 3))
     theirs = {"gradient": model.double()} | ({"effective": frozen(model)} if effective else {})

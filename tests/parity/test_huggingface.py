@@ -34,6 +34,27 @@ CASES = {  # class of the model, options of its configuration, the size that its
     "registers, larger": ("Dinov2WithRegistersForImageClassification", DINO | {"num_register_tokens": 2}, 48),
     "registers, swiglu": ("Dinov2WithRegistersForImageClassification", DINO | {"num_register_tokens": 3, "use_swiglu_ffn": True}, 32),
     "ijepa": ("IJepaForImageClassification", PLAIN, 32),
+    "beit": ("BeitForImageClassification", PLAIN | {"use_relative_position_bias": True, "use_mask_token": True}, 32),
+    "beit, larger": ("BeitForImageClassification", PLAIN | {"use_relative_position_bias": True}, 48),
+    "beit, shared, absolute, token, smaller": (
+        "BeitForImageClassification",
+        PLAIN
+        | dict.fromkeys(("use_shared_relative_position_bias", "use_absolute_position_embeddings"), True)
+        | {"use_mean_pooling": False},
+        24,
+    ),
+    "beit, features": ("BeitModel", PLAIN | {"use_relative_position_bias": True, "layer_scale_init_value": 0.0}, 32),
+    "dinov3, features, larger": ("DINOv3ViTModel", SMALL | {"intermediate_size": 48, "num_register_tokens": 2}, 48),
+    "dinov3, features, gated": (
+        "DINOv3ViTModel",
+        SMALL | {"intermediate_size": 40, "num_register_tokens": 4, "use_gated_mlp": True, "hidden_act": "silu", "rope_theta": 50.0},
+        32,
+    ),
+    "dinov3, features, biases": (
+        "DINOv3ViTModel",
+        SMALL | {"intermediate_size": 48, "num_register_tokens": 1, "key_bias": True, "mlp_bias": False, "proj_bias": False},
+        32,
+    ),
 }
 
 
@@ -57,11 +78,12 @@ def save(model, size, folder, **options):
 
 def outputs(model, images, size):
     """Logits or features, and the tokens before and after the blocks."""
-    options = {} if "dinov2" in model.config.model_type else {"interpolate_pos_encoding": size != model.config.image_size}
+    options = {} if "dino" in model.config.model_type else {"interpolate_pos_encoding": size != model.config.image_size}
     result = model(images, output_hidden_states=True, **options)
     if hasattr(result, "logits"):
         return result.logits, result.hidden_states
-    return result.last_hidden_state[:, 0], result.hidden_states
+    pooled = model.config.model_type in ("beit", "dinov3_vit")  # their pooler has no layer of its own
+    return result.pooler_output if pooled else result.last_hidden_state[:, 0], result.hidden_states
 
 
 @pytest.mark.parametrize("case", CASES)
@@ -121,6 +143,8 @@ PROCESSORS = {
     "dinov2": ("BitImageProcessorPil", {"size": {"shortest_edge": 256}, "image_mean": [0.485, 0.456, 0.406]}),
     "clip": ("CLIPImageProcessorPil", {"size": 112, "crop_size": 96}),
     "siglip": ("SiglipImageProcessorPil", {}),
+    "beit": ("BeitImageProcessorPil", {}),
+    "beit, cropped": ("BeitImageProcessorPil", {"size": 256, "do_center_crop": True, "resample": 2}),
 }
 PHOTOS = [(320, 213), (213, 320), (250, 187), (333, 333), (101, 459), (64, 64)]
 
@@ -141,11 +165,15 @@ def test_photographs(case, tmp_path):
         np.testing.assert_allclose(ours(photo)[0], expected, rtol=0, atol=1e-5, err_msg=f"{photo.size}")
 
 
-def test_the_faster_processors_differ_by_grey_levels(tmp_path):
-    """transformers' default resizes 8-bit tensors in torchvision, which rounds otherwise than Pillow; noise is the worst case."""
-    transformers.BitImageProcessor().save_pretrained(tmp_path)
+@pytest.mark.parametrize(("name", "most"), [("Bit", 2.01), ("DINOv3ViT", 1.01)])
+def test_the_faster_processors_differ_by_grey_levels(name, most, tmp_path):
+    """transformers' default resizes tensors in torchvision: of 8 bits, which rounds otherwise than Pillow, or of floats (DINOv3), which
+    rounds not at all; noise is the worst case."""
+    processor = getattr(transformers, f"{name}ImageProcessor")()
+    processor.save_pretrained(tmp_path)
     photo = Image.fromarray(np.random.default_rng(0).integers(0, 256, (213, 320, 3), np.uint8))
-    ours = read_preprocessing(json.loads((tmp_path / "preprocessor_config.json").read_text()), processor="Bit")
-    theirs = transformers.BitImageProcessor()(photo, return_tensors="np")["pixel_values"][0].transpose(1, 2, 0)
+    ours = read_preprocessing(json.loads((tmp_path / "preprocessor_config.json").read_text()), processor=name)
+    theirs = processor(photo, return_tensors="np")["pixel_values"][0].transpose(1, 2, 0)
     levels = np.abs(ours(photo)[0] - theirs) * np.array(ours.std) * 255
-    assert levels.max() < 2.01
+    print(f"{name}: {levels.max():.3f} grey levels")
+    assert levels.max() < most

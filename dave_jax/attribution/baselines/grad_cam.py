@@ -40,7 +40,9 @@ class GradCam(TokenMethod):
         index = block_index(vit.config, self.block, "block")
         tokens = vit.intermediates(params, image)[1].tokens[index]
         block = jax.tree.map(lambda leaf: leaf[index], params["blocks"])
-        features, _ = layers.norm(block["attention_norm"], tokens, gradient, eps=vit.config.eps)
+        features = tokens  # what attention reads; where its norm is behind it, the tokens themselves
+        if "attention_norm" in block:
+            features, _ = layers.norm(block["attention_norm"], tokens, gradient, eps=vit.config.eps)
         constant = {"scale": jnp.zeros(features.shape[-1], features.dtype)}  # a norm whose output is its bias: the features themselves
 
         def logits(features):

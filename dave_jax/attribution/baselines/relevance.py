@@ -8,7 +8,8 @@ network is the relevance pass. With R on a layer's output:
     sum x + y             x * R / (x + y) and y * R / (x + y), each rescaled so that their totals share R's by |total| (eqs. 9, 10)
     norm, activation, softmax, layer scale      R passes unchanged
 
-What the paper's models do not have is ours, in the spirit of the above: norms of queries, keys and branches pass R unchanged, the two
+What the paper's models do not have is ours, in the spirit of the above: norms of queries, keys and branches pass R unchanged, so do the
+rotation of queries and keys and the sum of the scores with a relative position bias, the two
 halves of a gated MLP get half each, average pooling is a matrix product with positive weights (each token's positive part), a class token
 beside an average keeps the relevance of its own half, and a distilled model's two heads are a sum.
 """
@@ -24,6 +25,7 @@ from dave_jax.effective import layers
 from dave_jax.effective.decomposition import gradient
 from dave_jax.models.vit import ViT
 from dave_jax.models.vit_config import ViTConfig
+from dave_jax.models.vit_positions import attention_positions
 
 TINY = 1e-9
 """Added to every denominator, with its sign, as in the authors' code."""
@@ -98,17 +100,23 @@ def _norm(params: Any, x: Array, config: ViTConfig) -> Array:
 
 def _attention(params: Any, x: Array, config: ViTConfig, probe: Array | None, latent: Array | None = None) -> tuple[Array, Array]:
     """As `layers.attention`, with the attention matrix."""
+    pooling = latent is not None
+    num_heads = (config.pool_num_heads if pooling else None) or config.num_heads
+    positions = {} if pooling else attention_positions(params, config)
 
     def heads(name: str, x: Array) -> Array:
         y = _dense(params[name], x)
-        y = layers.split_heads(y.shape, config.num_heads)(y)
+        y = layers.split_heads(y.shape, num_heads)(y)
         return _norm(params[f"{name}_norm"], y, config) if f"{name}_norm" in params else y
 
     query, key, value = heads("query", x if latent is None else latent), heads("key", x), heads("value", x)
+    if "rotation" in positions:
+        query, key = (through(positions["rotation"](part), part) for part in (query, key))
     scores = matmul(query, jnp.swapaxes(key, -1, -2))
-    matrix = through(jax.nn.softmax(scores * query.shape[-1] ** -0.5, axis=-1), scores)
+    scaled = scores * query.shape[-1] ** -0.5
+    matrix = through(jax.nn.softmax(scaled + positions["bias"] if "bias" in positions else scaled, axis=-1), scores)
     mixed = matmul(matrix if probe is None else matrix + probe, value)
-    y = layers.split_heads((mixed.shape[1], mixed.shape[0] * mixed.shape[2]), config.num_heads).transpose()(mixed)
+    y = layers.split_heads((mixed.shape[1], mixed.shape[0] * mixed.shape[2]), num_heads).transpose()(mixed)
     y = _norm(params["norm"], y, config) if "norm" in params else y
     return _dense(params["proj"], y), matrix
 
@@ -131,12 +139,16 @@ def relevances(vit: ViT) -> Network:
     config = vit.config
 
     def block(params, tokens, probe):
+        def normed(name: str, x: Array) -> Array:
+            return _norm(params[name], x, config) if name in params else x
+
         def scaled(name: str, y: Array) -> Array:
+            y = normed(f"{name}_post_norm", y)
             return through(layers.layer_scale(params[f"{name}_scale"], y)[0], y) if f"{name}_scale" in params else y
 
-        branch, matrix = _attention(params["attention"], _norm(params["attention_norm"], tokens, config), config, probe)
+        branch, matrix = _attention(params["attention"], normed("attention_norm", tokens), config, probe)
         tokens = add(tokens, scaled("attention", branch))
-        branch = _mlp(params["mlp"], _norm(params["mlp_norm"], tokens, config), config)
+        branch = _mlp(params["mlp"], normed("mlp_norm", tokens), config)
         return add(tokens, scaled("mlp", branch)), matrix
 
     def head(params, tokens, probe):

@@ -79,7 +79,8 @@ def head_probe(config: ViTConfig, tokens: Float[Array, "tokens width"]) -> Float
     """Zeros to add to attention pooling's matrix; None with another pooling."""
     if config.pooling != "map":
         return None
-    return jnp.zeros((config.num_heads, 1, len(tokens) - (0 if config.pool_prefix else config.num_prefix)), tokens.dtype)
+    num_heads = config.pool_num_heads or config.num_heads
+    return jnp.zeros((num_heads, 1, len(tokens) - (0 if config.pool_prefix else config.num_prefix)), tokens.dtype)
 
 
 def pull(part: Part, params: Any, tokens: Float[Array, "tokens width"], probe: Array | None, cotangents: Float[Array, "k ..."]) -> Pulled:

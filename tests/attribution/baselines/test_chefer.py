@@ -9,6 +9,7 @@ from vit_twin import CASES, TARGETS, patches_of_product, random_image, random_mo
 from dave_jax.attribution.baselines.chefer import GenericAttention, TransformerAttribution
 from dave_jax.attribution.baselines.relevance import relevances
 from dave_jax.attribution.baselines.walk import block_probe, differentiated, head_probe, pull
+from dave_jax.models.rotary import Rotary
 
 pytestmark = pytest.mark.slow
 
@@ -19,6 +20,8 @@ ARCHITECTURES = [
     {"norm": "rms_norm", "gated_mlp": True, "activation": "silu", "mlp_norm": True, "qkv_bias": False, "proj_bias": False},
     {"pooling": "map", "pool_prefix": True, "num_registers": 1},
     {"pooling": "token_and_mean", "num_registers": 1},
+    {"relative_position": True, "rotary": Rotary(), "key_bias": False, "position_embedding": False, "layer_scale": True},
+    {"post_norm": True, "rotary": Rotary("learned"), "pooling": "map", "pool_num_heads": 4, "pool_mlp_width": 8},
 ]
 
 

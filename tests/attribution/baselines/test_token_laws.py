@@ -12,6 +12,7 @@ from dave_jax.attribution.baselines.full_gradient import FullGradPlus
 from dave_jax.attribution.baselines.grad_cam import AttentionGradCam, GradCam
 from dave_jax.attribution.baselines.legrad import LeGrad
 from dave_jax.attribution.baselines.rollout import GradientRollout, Rollout
+from dave_jax.models.rotary import Rotary
 from dave_jax.testing import count_compilations
 
 pytestmark = pytest.mark.slow
@@ -30,8 +31,12 @@ EVERYTHING = {
     "class": {
         **dict(distillation_token=True, num_registers=2, pre_norm=True, layer_scale=True, query_key_norm=True, position_on_prefix=False),
         **dict(norm="rms_norm", gated_mlp=True, activation="silu", mlp_norm=True, attention_norm=True, patch_norm=True, image_size=(8, 16)),
+        **dict(rotary=Rotary("learned", order="xy", pairs="halves"), key_bias=False, mlp_layer_scale=False),
     },
-    "map": {"pooling": "map", "pool_prefix": True, "num_registers": 1, "final_norm": "none", "num_classes": 0, "image_size": (8, 16)},
+    "map": {
+        **dict(pooling="map", pool_prefix=True, num_registers=1, final_norm="none", num_classes=0, image_size=(8, 16)),
+        **dict(rotary=Rotary(coordinates="centred"), position_embedding=False, pool_num_heads=4, post_norm=True),
+    },
 }
 
 
