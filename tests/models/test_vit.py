@@ -219,7 +219,7 @@ def test_one_error_lists_all_that_is_wrong():
         ({"class_token": False, "pooling": "token_and_mean"}, "pooling 'token_and_mean' needs class_token=True"),
         ({"pooling": "token_and_mean", "final_norm": "pooled"}, "pooling 'token_and_mean' needs final_norm 'tokens' or 'none'"),
         ({"pooling": "token_and_mean", "pool_prefix": True}, "pooling 'token_and_mean' needs .* pool_prefix=False"),
-        ({"position_resampling": "linear"}, r"position_resampling is one of \['antialiased', 'bicubic'\]"),
+        ({"position_resampling": "linear"}, r"position_resampling is one of \['antialiased', 'bicubic', 'corners'\]"),
         ({"num_heads": 0}, "num_heads must be at least 1"),
         ({"num_heads": 128, "rotary": Rotary()}, "rotary needs heads of a multiple of 4 channels; got 128 heads"),
         ({"relative_position": True, "num_registers": 1}, "relative_position needs class_token=True and no other token"),
