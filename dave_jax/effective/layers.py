@@ -73,6 +73,13 @@ def norm(params: Params, x: Float[Array, "... width"], decomposition: Decomposit
     return (layer_norm if "bias" in params else rms_norm)(params, x, decomposition, eps=eps)
 
 
+def unit_norm(x: Float[Array, "... width"], decomposition: Decomposition) -> Result:
+    """`y = x / |x|`, the length in front of a cosine similarity: `1 / |x|` is an operator as a norm's 1/sigma is; 1e12 at most."""
+    inverse_length = jax.lax.rsqrt(jnp.maximum(jnp.sum(jnp.square(x), axis=-1, keepdims=True), 1e-24))
+    op = decomposition.normalisation(Diagonal(inverse_length, x.shape))
+    return op(x), op
+
+
 def activation(x: Float[Array, "..."], decomposition: Decomposition, *, name: str) -> Result:
     """`y = m(x) * x`: a diagonal operator with the activation's multiplier (see `activations`)."""
     op = decomposition.activation(Diagonal(multiplier(name)(x), x.shape))
@@ -113,13 +120,16 @@ def mixing(
     value: Float[Array, "heads keys c"],
     decomposition: Decomposition,
     probe: Float[Array, "heads queries keys"] | None = None,
+    mask: Float[Array, "queries keys"] | None = None,
 ) -> Result:
-    """`softmax(q k^T / sqrt(c)) v` for every head: the attention matrix is the operator, the values its argument.
+    """`softmax(q k^T / sqrt(c) + mask) v` for every head: the attention matrix is the operator, the values its argument.
 
-    `probe` is added to the attention matrix after the rule; at zero it changes nothing, and the derivative with respect to it is that with
+    `mask` has large negative numbers where a query must not see a key. `probe` is added to the attention matrix after the rule; at zero it changes nothing, and the derivative with respect to it is that with
     respect to the matrix, whatever the decomposition.
     """
     scores = (query * query.shape[-1] ** -0.5) @ jnp.swapaxes(key, -1, -2)
+    if mask is not None:
+        scores = scores + mask[None]
     op = decomposition.attention(Mixing(*decomposition.softmax(scores), value.shape))
     return (op(value) if probe is None else op(value) + probe @ value), op
 
@@ -144,6 +154,7 @@ def attention(
     eps: float,
     latent: Float[Array, "queries width"] | None = None,
     probe: Float[Array, "heads queries keys"] | None = None,
+    mask: Float[Array, "queries keys"] | None = None,
 ) -> Result:
     """Multi-head attention (arXiv 1706.03762): `proj(norm(concat_h softmax(q_h k_h^T / sqrt(c)) v_h))`.
 
@@ -154,7 +165,7 @@ def attention(
         num_heads: number of heads; divides the width.
         eps: of the norms.
         latent: what asks the queries, if not `x` itself (attention pooling).
-        probe: see `mixing`.
+        probe, mask: see `mixing`.
 
     Returns:
         Output (queries, width), and the operator that takes x to it along the values.
@@ -162,7 +173,7 @@ def attention(
     query, _ = _heads(params, "query", x if latent is None else latent, decomposition, num_heads, eps)
     key, _ = _heads(params, "key", x, decomposition, num_heads, eps)
     value, values = _heads(params, "value", x, decomposition, num_heads, eps)
-    mixed, mix = mixing(query, key, value, decomposition, probe)
+    mixed, mix = mixing(query, key, value, decomposition, probe, mask)
     merge = split_heads((mixed.shape[1], mixed.shape[0] * mixed.shape[2]), num_heads).transpose()
     y, links = merge(mixed), [values, mix, merge]
     if "norm" in params:
@@ -187,16 +198,18 @@ def block(
     activation_name: str,
     eps: float,
     probe: Float[Array, "heads queries keys"] | None = None,
+    mask: Float[Array, "queries keys"] | None = None,
 ) -> tuple[Tokens, tuple[Operator, Operator]]:
     """A pre-norm transformer block: `x + ls1(attention(norm1(x)))`, then `x + ls2(mlp(norm2(x)))`.
 
-    Returns the output and the operators of the two branches: the block is `(I + mlp branch)(I + attention branch)`; `probe` as in `mixing`.
+    Returns the output and the operators of the two branches: the block is `(I + mlp branch)(I + attention branch)`; `probe` and `mask` as in
+    `mixing`.
     """
 
     def branch(name: str, x: Tokens) -> Result:
         y, normalise = norm(params[f"{name}_norm"], x, decomposition, eps=eps)
         if name == "attention":
-            y, op = attention(params[name], y, decomposition, num_heads=num_heads, eps=eps, probe=probe)
+            y, op = attention(params[name], y, decomposition, num_heads=num_heads, eps=eps, probe=probe, mask=mask)
         else:
             y, op = mlp(params[name], y, decomposition, activation_name=activation_name, eps=eps)
         links = [normalise, op]
