@@ -23,6 +23,9 @@ from dave_jax.models.vit_config import ViTConfig
 
 _MEAN, _STD = (0.48145466, 0.4578275, 0.40821073), (0.26862954, 0.26130258, 0.27577711)
 _CUSTOM_BLOCKS = ("qk_norm", "scaled_cosine_attn", "scale_heads", "scale_attn_inner", "scale_attn", "scale_fc")
+_OWN = ("layers", "width", "head_width", "mlp_ratio", "patch_size")
+"""Options of open_clip's own image tower that another one overrides."""
+
 _POOLINGS = {"argmax": "argmax", "eos": "end", "last": "last"}
 _CLEANING = {
     "lower": ("unescape", "whitespace", "lower"),
@@ -110,7 +113,7 @@ def _native(read: Options, embed_dim: int, quick: bool) -> dict[str, Any]:
 
 def _trunk(read: Options, name: str, embed_dim: int) -> dict[str, Any]:
     """The fields of a vision transformer of timm, with the product that open_clip puts behind it."""
-    for option in ("timm_model_pretrained", "timm_drop", "timm_drop_path", "patch_dropout", "output_tokens"):
+    for option in ("timm_model_pretrained", "timm_drop", "timm_drop_path", "patch_dropout", "output_tokens", *_OWN):
         read.get(option, None)
     entry = architectures().get(name)
     if entry is None or entry["family"] != "vit":
