@@ -81,8 +81,8 @@ def describe(
         text = _section(document, "text_config", _DEFAULTS[stem][1])
         check_tiling(preprocessing.image_size, pair(image["patch_size"]))
         names = _class_names(document) if architecture.endswith("ForImageClassification") else []
-        fields = _image(image, stem, what) | {"image_size": preprocessing.image_size} | _head(architecture, document, image, len(names))
-        config: ImageTextConfig | ViTConfig = ViTConfig(**fields)
+        fields = _image(image, stem, what) | _head(architecture, document, image, len(names))
+        config: ImageTextConfig | ViTConfig = ViTConfig(image_size=preprocessing.image_size, **fields)
         reader = None
         if architecture.endswith(("CLIPModel", "SiglipModel")):
             config = ImageTextConfig(config, TextConfig(**_text(text, stem, document, what)), logit_bias=stem == "Siglip")
@@ -149,9 +149,11 @@ def _text(options: Mapping[str, Any], stem: str, document: Mapping[str, Any], wh
         pooling = {"pooling": "argmax"} if end == 2 else {"pooling": "end", "end_id": end}
         return fields | pooling | {"causal": True, "projection": _whole(document, "projection_dim", 512)}
     projection = options.get("projection_size") or options["hidden_size"]
-    return fields | {"causal": False, "pooling": "last", "projection": _whole({"projection_size": projection}, "projection_size", None)} | {
-        "projection_bias": True
-    }
+    return (
+        fields
+        | {"causal": False, "pooling": "last", "projection": _whole({"projection_size": projection}, "projection_size", None)}
+        | {"projection_bias": True}
+    )
 
 
 def _blocks(options: Mapping[str, Any], what: str) -> dict[str, Any]:

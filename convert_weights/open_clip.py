@@ -38,9 +38,7 @@ _NOT_NEEDED = r"(text\.)?attn_mask|input_resolution|context_length|vocab_size"
 """Keys known and left out: the mask, and the sizes that OpenAI's files hold as arrays."""
 
 
-def describe(
-    document: Mapping[str, Any], *, image_size: tuple[int, int] | None = None, what: str = "open_clip_config.json"
-) -> Description:
+def describe(document: Mapping[str, Any], *, image_size: tuple[int, int] | None = None, what: str = "open_clip_config.json") -> Description:
     """Read an `open_clip_config.json`.
 
     Args:
@@ -75,7 +73,9 @@ def describe(
         config = ImageTextConfig(ViTConfig(**fields), TextConfig(**text_fields), logit_bias=logit_bias)
         preprocessing = _preprocessing(document.get("preprocess_cfg") or {}, config.image.image_size)
     except (ArithmeticError, AttributeError, IndexError, KeyError, TypeError) as error:
-        raise ValueError(f"{what} must be laid out as open_clip writes it; it is not ({error!r}). Compare it with another model's.") from error
+        raise ValueError(
+            f"{what} must be laid out as open_clip writes it; it is not ({error!r}). Compare it with another model's."
+        ) from error
     reader = partial(_read_tokenizer, config.text.context_length, cleaning, None if words else 0)
     rows = partial(table, config.image if trunk else None)
     return Description(str(trunk or "open_clip"), config, size, preprocessing, rows, _NOT_NEEDED, read_tokenizer=reader)
@@ -118,15 +118,18 @@ def _trunk(read: Options, name: str, embed_dim: int) -> dict[str, Any]:
     entry = architectures().get(name)
     if entry is None or entry["family"] != "vit":
         raise ValueError(
-            f"dave_jax loads open_clip's models whose image tower is a VisionTransformer, open_clip's or timm's; {name!r} is another kind of "
-            f"network or misspelt. {near_names(name, [known for known, entry in architectures().items() if entry['family'] == 'vit'])}"
+            f"dave_jax loads open_clip's models whose image tower is a VisionTransformer, open_clip's or timm's; {name!r} is another kind "
+            f"of network or misspelt. {near_names(name, [known for known, other in architectures().items() if other['family'] == 'vit'])}"
         )
     pool, projection = read.get("timm_pool", "avg"), read.get("timm_proj", None if "timm_proj" in read.options else "linear")
     options = dict(entry["options"]) | {"num_classes": 0, "img_size": pair(read.get("image_size", 224))}
-    if pool:
+    if pool and projection != "linear":
         options["global_pool"] = pool
-    config = timm.config_from_options(options)
-    fields = {field: getattr(config, field) for field in config.__dataclass_fields__}
+    fields = dict(vars(timm.config_from_options(options)))
+    if pool and projection == "linear" and pool != fields["pooling"]:  # changed afterwards, which leaves the norms where they are
+        if {pool, fields["pooling"]} != {"token", "avg"}:
+            read.problems.append(f"timm_pool {pool!r} does not fit {name}, which pools by {fields['pooling']!r}")
+        fields["pooling"] = pool
     if projection not in ("linear", "none", "", None):
         read.problems.append(f"timm_proj {projection!r} is none of ['linear', 'none', None]")
     biased = projection in ("", None) or bool(read.get("timm_proj_bias", False))  # timm's own classifier stands in for a product
@@ -189,7 +192,9 @@ def _check(what: str, **read: Options) -> None:
     for name, options in read.items():
         for option in sorted(set(options.options) - options.read):
             near = difflib.get_close_matches(option, options.read, n=1)
-            options.problems.append(f"unknown option {option}={options.options[option]!r}" + (f" (did you mean {near[0]}?)" if near else ""))
+            options.problems.append(
+                f"unknown option {option}={options.options[option]!r}" + (f" (did you mean {near[0]}?)" if near else "")
+            )
         problems += [f"{name}: {problem}" for problem in options.problems]
     if problems:
         listing = "\n  ".join(problems)

@@ -55,10 +55,10 @@ def read_tokenizer(
     source = _source(beside, place)
     padding = json.loads(source).get("padding") or {}
     if cleaning is None:
-        cleaning = defaults.get("cleaning", ())
-        if settings.get("do_lower_case") is False and name == "SiglipTokenizer":
-            cleaning = tuple(step for step in cleaning if step != "lower")
-    side = settings.get("padding_side") or str(padding.get("direction") or defaults.get("padding_side") or "right").lower()
+        steps: tuple[str, ...] = defaults.get("cleaning", ())
+        kept = settings.get("do_lower_case") is False and name == "SiglipTokenizer"
+        cleaning = tuple(step for step in steps if not (kept and step == "lower"))
+    side: Any = settings.get("padding_side") or str(padding.get("direction") or defaults.get("padding_side") or "right").lower()
     tokenizer = Tokenizer(source, context_length, 0 if pad_id is None else pad_id, side, cleaning)
     if pad_id is not None:
         return tokenizer
@@ -68,7 +68,8 @@ def read_tokenizer(
     found = None if token is None else tokenizer.backend.token_to_id(str(token))
     if found is None:
         raise ValueError(
-            f"The tokenizer of {place} must name a padding token that it has; it names {token!r}. Add pad_token to its tokenizer_config.json."
+            f"The tokenizer of {place} must name a padding token that it has; it names {token!r}. "
+            "Add pad_token to its tokenizer_config.json."
         )
     return Tokenizer(source, context_length, found, side, cleaning)
 
@@ -82,14 +83,19 @@ def _source(beside: Beside, place: str) -> str:
     if vocabulary is None or merges is None:
         hint = " Its spiece.model is not read." if beside("spiece.model") else ""
         raise FileNotFoundError(
-            f"{place!r} needs the tokenizer of its text tower beside its weights: tokenizer.json, or vocab.json and merges.txt of a CLIP.{hint} "
-            "Copy the file from where the weights come from; all CLIPs of OpenAI's vocabulary share one."
+            f"{place!r} needs the tokenizer of its text tower beside its weights: tokenizer.json, or vocab.json and merges.txt of a CLIP."
+            f"{hint} Copy the file from where the weights come from; all CLIPs of OpenAI's vocabulary share one."
         )
     return clip_tokenizer(_read(vocabulary), merges.read_text(encoding="utf-8"), str(merges))
 
 
 def clip_tokenizer(vocabulary: Mapping[str, Any], merges: str, what: str = "merges.txt") -> str:
-    """The `tokenizer.json` of CLIP's byte pairs (arXiv 2103.00020), from the two files of its vocabulary; `what` to call the second in errors.
+    """The `tokenizer.json` of CLIP's byte pairs (arXiv 2103.00020), from the two files of its vocabulary.
+
+    Args:
+        vocabulary: the JSON of the first, tokens to numbers.
+        merges: the text of the second.
+        what: what to call the second in errors.
 
     Raises:
         ValueError: the vocabulary lacks a token that the merges make, or the two that begin and end a text.
@@ -111,7 +117,7 @@ def clip_tokenizer(vocabulary: Mapping[str, Any], merges: str, what: str = "merg
     backend.normalizer = normalizers.Sequence([normalizers.NFC(), normalizers.Replace(space, " "), normalizers.Lowercase()])
     words = pre_tokenizers.Split(tokenizers.Regex(_CLIP_WORDS), behavior="removed", invert=True)
     backend.pre_tokenizer = pre_tokenizers.Sequence([words, pre_tokenizers.ByteLevel(add_prefix_space=False)])
-    special = {token: backend.token_to_id(token) for token in (start, end)}
+    special = {token: int(vocabulary[token]) for token in (start, end)}
     backend.add_special_tokens(list(special))
     backend.post_processor = processors.RobertaProcessing((end, special[end]), (start, special[start]), False, False)
     return backend.to_str()

@@ -30,8 +30,8 @@ class Description:
         rows: the table for a state dict.
         not_needed: a pattern of the keys that are known and left out.
         class_names: one for each class, where there are classes and they have names.
-        read_tokenizer: the tokenizer of the text tower, from the files beside the weights and what to call these in errors; None for an image
-            tower alone.
+        read_tokenizer: the tokenizer of the text tower, from the files beside the weights and what to call these in errors; None for an
+            image tower alone.
     """
 
     architecture: str
@@ -68,7 +68,8 @@ class Description:
             position = "image/position_embedding"
         else:  # the image tower's rows alone, as its parameters stand alone
             position = "position_embedding"
-            rows = [dataclasses.replace(row, target=row.target.removeprefix("image/")) for row in rows if not row.target.startswith("text/")]
+            rows = [row for row in rows if not row.target.startswith("text/")]
+            rows = [dataclasses.replace(row, target=row.target.removeprefix("image/")) for row in rows]
         return convert(
             arrays,
             rows,

@@ -124,8 +124,8 @@ def mixing(
 ) -> Result:
     """`softmax(q k^T / sqrt(c) + mask) v` for every head: the attention matrix is the operator, the values its argument.
 
-    `mask` has large negative numbers where a query must not see a key. `probe` is added to the attention matrix after the rule; at zero it changes nothing, and the derivative with respect to it is that with
-    respect to the matrix, whatever the decomposition.
+    `mask` has large negative numbers where a query must not see a key. `probe` is added to the attention matrix after the rule; at zero it
+    changes nothing, and the derivative with respect to it is that with respect to the matrix, whatever the decomposition.
     """
     scores = (query * query.shape[-1] ** -0.5) @ jnp.swapaxes(key, -1, -2)
     if mask is not None:
@@ -202,8 +202,8 @@ def block(
 ) -> tuple[Tokens, tuple[Operator, Operator]]:
     """A pre-norm transformer block: `x + ls1(attention(norm1(x)))`, then `x + ls2(mlp(norm2(x)))`.
 
-    Returns the output and the operators of the two branches: the block is `(I + mlp branch)(I + attention branch)`; `probe` and `mask` as in
-    `mixing`.
+    Returns the output and the operators of the two branches: the block is `(I + mlp branch)(I + attention branch)`; `probe` and `mask` as
+    in `mixing`.
     """
 
     def branch(name: str, x: Tokens) -> Result:

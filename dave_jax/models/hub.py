@@ -48,8 +48,9 @@ def load(name: str | os.PathLike | None = None, *, image_size: int | tuple[int, 
         revision: a branch, tag or commit of the repository.
 
     Returns:
-        The model; of CLIP and SigLIP with both towers an `ImageText`, of which `prompts` makes a classifier. It is float32, on the default device. Its `source` says where it came from, with commit and checksum; its `config` holds the
-        authors' noise level for the six models that they tuned, what was stored, or else the default.
+        The model, float32, on the default device; a CLIP or SigLIP with both towers is an `ImageText`: `prompts` makes a classifier of it.
+        Its `source` says where it came from, with commit and checksum; its `config` holds the authors' noise level for the six models that
+        they tuned, what was stored, or else the default.
 
     Raises:
         ValueError: a name, architecture, option or revision that does not exist; a checkpoint that is cut off or does not fit its
@@ -163,6 +164,7 @@ def _assemble(found: Found, image_size: tuple[int, int] | None) -> Model:
     """The model that the files describe."""
     checkpoint = Checkpoint(found.weights)
     if store.is_stored(checkpoint):
+        found.beside(store.TOKENIZER)  # of the hub: into the cache, beside the weights
         return store.read(found.weights[0], image_size=image_size, place=found.place)
     read = _describe(found, image_size)
     kind, fields = Model, {}

@@ -34,7 +34,7 @@ class Encoded:
 
     Attributes:
         ids: padded to the context length.
-        tokens: the parts of the sentence that the ids stand for, without padding; the name of a token that stands for none, such as the end.
+        tokens: the parts of the sentence that the ids stand for, without padding; of one that stands for none, such as the end, its name.
         start: where in `ids` these begin.
         num_cut: how many tokens of the sentence did not fit.
     """
@@ -88,7 +88,9 @@ class Tokenizer:
         try:
             backend = tokenizers.Tokenizer.from_str(self.source)
         except Exception as error:  # the library raises that class itself
-            raise ValueError(f"A tokenizer.json must be one that the library tokenizers wrote; it is not ({error}). Copy it again.") from error
+            raise ValueError(
+                f"A tokenizer.json must be one that the library tokenizers wrote; it is not ({error}). Copy it again."
+            ) from error
         backend.no_padding()
         backend.enable_truncation(self.context_length)
         return backend
@@ -137,8 +139,8 @@ def check_texts(texts: Sequence[str], what: str = "prompts") -> list[str]:
         >>> check_texts(("a cat", "a dog"))
         ['a cat', 'a dog']
     """
-    found = list(texts) if isinstance(texts, Iterable) and not isinstance(texts, str) else [None]
-    if not all(isinstance(text, str) for text in found):
+    found = [] if isinstance(texts, str) or not isinstance(texts, Iterable) else list(texts)
+    if isinstance(texts, str) or not isinstance(texts, Iterable) or not all(isinstance(text, str) for text in found):
         raise TypeError(f'{what} must be a list of sentences, as in ["a photo of a cat", "a photo of a dog"]; got {_short(repr(texts))}.')
     if not found or not all(text.strip() for text in found):
         raise ValueError(f"{what} must be one sentence at least, and none may be empty; got {_short(repr(texts))}.")

@@ -46,8 +46,8 @@ class ViTConfig:
         layer_scale: whether branches are scaled before the residual sum.
         pre_norm: a norm before the first block.
         final_norm: where the last norm is: `tokens` (before pooling), `pooled` (after) or `none`.
-        projection, projection_bias: width of a product with weights between pooling and head (an image-text model's), 0 for none, and whether
-            it has a bias.
+        projection, projection_bias: width of a product with weights between pooling and head (an image-text model's), 0 for none, and
+            whether it has a bias.
         unit_features: whether what the head reads is divided by its length, so that the logits are scaled cosine similarities.
         head_bias: whether the head has a bias.
     """
@@ -97,7 +97,8 @@ class ViTConfig:
         ):
             if getattr(self, name) not in allowed:
                 problems.append(f"{name} is one of {list(allowed)}; got {getattr(self, name)!r}")
-        for name, least in (("width", 1), ("depth", 1), ("num_heads", 1), ("mlp_width", 1), ("num_classes", 0), ("num_registers", 0), ("projection", 0)):
+        least_of = dict.fromkeys(("width", "depth", "num_heads", "mlp_width"), 1)
+        for name, least in (least_of | dict.fromkeys(("num_classes", "num_registers", "projection"), 0)).items():
             if getattr(self, name) < least:
                 problems.append(f"{name} must be at least {least}; got {getattr(self, name)}")
         for name, most in MOST.items():

@@ -19,6 +19,9 @@ SENTENCES = [
 ]
 
 
+IMAGE = {"hidden_size": 32, "num_hidden_layers": 2, "num_attention_heads": 4, "intermediate_size": 48} | {"image_size": 32, "patch_size": 8}
+
+
 def openai_vocabulary() -> tuple[dict[str, int], str]:
     """OpenAI's byte pairs, from the copy inside open_clip, as `vocab.json` and `merges.txt` hold them."""
     ours = open_clip.tokenizer.SimpleTokenizer()
@@ -54,17 +57,15 @@ def scatter(model: torch.nn.Module, seed: int = 0) -> torch.nn.Module:
 
 
 def tiny_clip(cls: str = "CLIPModel", **text):
-    image = {"hidden_size": 32, "num_hidden_layers": 2, "num_attention_heads": 4, "intermediate_size": 48, "image_size": 32, "patch_size": 8}
     words = {"hidden_size": 24, "num_hidden_layers": 2, "num_attention_heads": 3, "intermediate_size": 40} | text
-    config = transformers.CLIPConfig(vision_config=image, text_config=words, projection_dim=16, num_labels=3)
+    config = transformers.CLIPConfig(vision_config=IMAGE, text_config=words, projection_dim=16, num_labels=3)
     return scatter(getattr(transformers, cls)(config))
 
 
 def tiny_siglip(cls: str = "SiglipModel", vocab_size: int = 300, **text):
-    image = {"hidden_size": 32, "num_hidden_layers": 2, "num_attention_heads": 4, "intermediate_size": 48, "image_size": 32, "patch_size": 8}
     words = {"hidden_size": 24, "num_hidden_layers": 2, "num_attention_heads": 3, "intermediate_size": 40, "vocab_size": vocab_size}
     words |= {"max_position_embeddings": 16, "projection_size": 32, "bos_token_id": 0, "eos_token_id": 1, "pad_token_id": 1} | text
-    return scatter(getattr(transformers, cls)(transformers.SiglipConfig(vision_config=image, text_config=words, num_labels=3)))
+    return scatter(getattr(transformers, cls)(transformers.SiglipConfig(vision_config=IMAGE, text_config=words, num_labels=3)))
 
 
 def siglip_tokenizer(vocab_size: int = 300, **options):

@@ -1,4 +1,4 @@
-"""Small random CLIPs and SigLIPs, saved by transformers and open_clip and loaded by the name of their folder: token ids, logits, gradients."""
+"""Small random CLIPs and SigLIPs, saved by transformers and open_clip, loaded by their folder: token ids, logits, gradients."""
 
 import dataclasses
 import json
@@ -93,7 +93,8 @@ def test_transformers_siglip(side, tmp_path):
 
 
 def test_siglips_cleaning():
-    """Its tokenizer needs sentencepiece, its cleaning does not."""
+    """Its tokenizer is one of sentencepiece, which its cleaning does not use."""
+    pytest.importorskip("sentencepiece")
     from transformers.models.siglip.tokenization_siglip import SiglipTokenizer
 
     class Cleaner:
@@ -217,14 +218,15 @@ def test_four_layouts_of_one_clip(tmp_path):
     sizes = {"input_resolution": torch.tensor(32), "context_length": torch.tensor(77), "vocab_size": torch.tensor(49408)}
     weights = {key: value.contiguous() for key, value in (state | sizes).items()}
     save_file(weights, tmp_path / "openai" / "open_clip_model.safetensors")
-    copy = tiny_clip()
+    copy = tiny_clip(intermediate_size=48)
     copy.load_state_dict(to_transformers(state, copy.config))
     copy.save_pretrained(tmp_path / "transformers")
     save_openai_tokenizer(tmp_path / "transformers", together=True)
     transformers.CLIPImageProcessorPil(size=32, crop_size=32).save_pretrained(tmp_path / "transformers")
     options = {"img_size": 32, "patch_size": 8, "embed_dim": 32, "depth": 2, "num_heads": 4, "mlp_ratio": 1.5, "num_classes": 16}
     layers = {"pre_norm": True, "norm_layer": "LayerNorm(eps=1e-05)", "act_layer": "QuickGELU"}
-    trunk = timm.models.VisionTransformer(**options, pre_norm=True, norm_layer=torch.nn.LayerNorm, act_layer=timm.layers.get_act_layer("quick_gelu"))
+    quick = timm.layers.get_act_layer("quick_gelu")
+    trunk = timm.models.VisionTransformer(**options, pre_norm=True, norm_layer=torch.nn.LayerNorm, act_layer=quick)
     trunk.load_state_dict(timm.models.vision_transformer.checkpoint_filter_fn(dict(state), trunk))
     (tmp_path / "timm").mkdir()
     save_file({key: value.contiguous() for key, value in trunk.state_dict().items()}, tmp_path / "timm" / "model.safetensors")
