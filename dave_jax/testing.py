@@ -7,6 +7,8 @@ from collections.abc import Iterator
 from typing import Any
 
 import jax
+import jax.numpy as jnp
+import numpy as np
 
 from dave_jax.config import DaveConfig
 from dave_jax.models import image_text
@@ -34,8 +36,12 @@ def tiny_model(seed: int = 0, **options) -> Model:
             | options
         )
     )
+    params = init_params(jax.random.key(seed), config)
+    leaves, structure = jax.tree.flatten(params)
+    keys = jax.random.split(jax.random.key(seed + 1), len(leaves))
+    leaves = [leaf + 0.1 * jax.random.normal(key, leaf.shape, leaf.dtype) for leaf, key in zip(leaves, keys, strict=True)]
     return Model(
-        params=_jittered(init_params(jax.random.key(seed), config), seed),
+        params=jax.tree.unflatten(structure, leaves),
         forward=ViT(config),
         config=DaveConfig(num_samples=4, noise_alpha=0.5),
         preprocessing=Preprocessing(image_size=config.image_size),
@@ -65,8 +71,15 @@ def tiny_image_text(seed: int = 0, *, siglip: bool = False, **options) -> ImageT
         text |= {"projection": 8, "activation": "quick_gelu"}
     image |= {"num_classes": 0, "unit_features": True} | options
     config = ImageTextConfig(ViTConfig(**image), TextConfig(**text), logit_bias=siglip)  # pyright: ignore[reportArgumentType] by name
+    shapes = jax.eval_shape(lambda key: image_text.init_params(key, config), jax.random.key(0))
+    draw = np.random.default_rng(seed)  # of JAX's numbers each shape would be compiled
+
+    def parameter(path: Any, leaf: jax.ShapeDtypeStruct) -> jax.Array:
+        return jnp.asarray(known.get(path[-1].key, 0.0) + 0.1 * draw.standard_normal(leaf.shape, np.float32))
+
+    known = {"scale": 1.0, "logit_scale": 2.66, "logit_bias": -10.0}
     return ImageText(
-        params=_jittered(image_text.init_params(jax.random.key(seed), config), seed),
+        params=jax.tree_util.tree_map_with_path(parameter, shapes),
         forward=Towers(config),
         config=DaveConfig(num_samples=4, noise_alpha=0.5),
         preprocessing=Preprocessing(image_size=config.image.image_size),
@@ -107,14 +120,6 @@ def _words_json(vocabulary: dict[str, int], *, start: bool) -> str:
             "model": {"type": "WordLevel", "vocab": vocabulary, "unk_token": "<unknown>"},
         }
     )
-
-
-def _jittered(params: Any, seed: int) -> Any:
-    """No two alike, norms and biases too."""
-    leaves, structure = jax.tree.flatten(params)
-    keys = jax.random.split(jax.random.key(seed + 1), len(leaves))
-    leaves = [leaf + 0.1 * jax.random.normal(key, leaf.shape, leaf.dtype) for leaf, key in zip(leaves, keys, strict=True)]
-    return jax.tree.unflatten(structure, leaves)
 
 
 @contextlib.contextmanager

@@ -20,6 +20,7 @@ from jaxtyping import Array, Float, Integer
 from dave_jax.attribution.bias import spread_biases
 from dave_jax.effective.decomposition import Decomposition, resolve
 from dave_jax.models.image_text import ImageText
+from dave_jax.models.model import Model
 from dave_jax.models.text import TextTower
 from dave_jax.models.tokenizer import check_texts
 
@@ -56,11 +57,11 @@ class TextExplanation:
         return "\n".join(f"{name:<{width}} {value:>10.4g}" for name, value in rows)
 
 
-def explain_text(model: ImageText, images: ArrayLike, prompt: str, *, decomposition: str | Decomposition = "effective") -> TextExplanation:
+def explain_text(model: Model, images: ArrayLike, prompt: str, *, decomposition: str | Decomposition = "effective") -> TextExplanation:
     """Explain a sentence for images: which of its tokens raise or lower its similarity with each.
 
     Args:
-        model: what predicts.
+        model: one of images and text, as `dave.load` returns it.
         images: normalised images Float[b h w 3], from `model.preprocess`.
         prompt: the sentence.
         decomposition: of the text tower, its name or itself.

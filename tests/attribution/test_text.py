@@ -14,6 +14,7 @@ def images():
     return jax.random.normal(jax.random.key(5), (3, 16, 16, 3))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("siglip", [False, True])
 def test_scores_padding_and_biases_make_the_logit(siglip, images, x64):
     model = jax.tree.map(lambda leaf: jnp.asarray(leaf, jnp.float64), tiny_image_text(siglip=siglip))
@@ -50,7 +51,6 @@ def test_what_is_refused(images):
     model = tiny_image_text()
     for arguments, error, message in (
         ((model.prompts(["a cat"]), images, "a cat"), TypeError, "before model.prompts"),
-        ((model, images, ["a cat"]), TypeError, "prompt must be one sentence"),
         ((model, images, "  "), ValueError, "none may be empty"),
         ((model, images[0], "a cat"), ValueError, r"images\[None\]"),
     ):
