@@ -57,7 +57,7 @@ def to_state(params, read):
     flat = {"/".join(part.key for part in path): leaf for path, leaf in jax.tree_util.tree_leaves_with_path(params)}
     state: dict[str, np.ndarray] = {}
     packed: dict[str, list[np.ndarray]] = {}
-    for row in read.rows({}):
+    for row in read.rows({"vision_model.": np.zeros(0)}):  # with transformers' prefix
         if row.target not in flat:
             continue
         leaf = flat[row.target]
@@ -179,7 +179,7 @@ def test_the_padding_that_files_name(tmp_path):
     ("change", "message"),
     [
         ({"architectures": ["CLIPTextModel"]}, "one of .*'CLIPModel'"),
-        ({"vision_config": {"hidden_act": "mish"}}, "hidden_act must be one of"),
+        ({"vision_config": {"hidden_act": "mish", "patch_size": 4}}, "hidden_act must be one of"),
         ({"vision_config": 3}, "laid out as transformers"),
         ({"vision_config": {"patch_size": 5}}, "multiple of the patch size"),
         ({"vision_config": {"num_hidden_layers": 10**9, "image_size": 16, "patch_size": 4}}, "depth must be at most"),
