@@ -184,7 +184,7 @@ def _kind(document: Mapping[str, Any], what: str) -> tuple[_Kind, str]:
     model_type, written = document.get("model_type"), document.get("architectures")
     if not isinstance(model_type, str) or model_type not in _KINDS:
         raise ValueError(
-            f"dave_jax loads these kinds of transformers' models: {list(_KINDS)}; {what} is for model_type {model_type!r}. "
+            f"dave_jax loads these kinds of transformers' models: {[*_KINDS, 'clip', 'siglip']}; {what} is for model_type {model_type!r}. "
             "Load the same weights from timm, if it has them, or build the network in JAX (docs/any-model.md)."
         )
     kind = _KINDS[model_type]

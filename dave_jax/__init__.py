@@ -27,6 +27,8 @@ from dave_jax.attribution.conservation import conservation as conservation
 from dave_jax.attribution.explain import effective_transformation as effective_transformation
 from dave_jax.attribution.explain import explain as explain
 from dave_jax.attribution.postprocess import postprocess as postprocess
+from dave_jax.attribution.text import TextExplanation as TextExplanation
+from dave_jax.attribution.text import explain_text as explain_text
 from dave_jax.attribution.until import Converged as Converged
 from dave_jax.attribution.until import explain_until as explain_until
 from dave_jax.config import DaveConfig as DaveConfig
@@ -39,6 +41,7 @@ from dave_jax.models.convnext import ConvNeXt as ConvNeXt
 from dave_jax.models.convnext_config import ConvNeXtConfig as ConvNeXtConfig
 from dave_jax.models.hub import known_models as known_models
 from dave_jax.models.hub import load as load
+from dave_jax.models.image_text import ImageText as ImageText
 from dave_jax.models.model import Model as Model
 from dave_jax.models.preprocess import Preprocessing as Preprocessing
 from dave_jax.models.resnet import ResNet as ResNet

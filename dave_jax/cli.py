@@ -25,6 +25,7 @@ Photographs of one name get numbers: cat, cat-2. The same seed gives the same ma
 examples:
   dave-jax explain cat.jpg
   dave-jax explain *.jpg --model deit3_small_patch16_224.fb_in1k --target top-3 -o maps
+  dave-jax explain cat.jpg --model clip-folder --prompt "a photo of a cat" --prompt "a photo of a dog"
 """
 
 
@@ -103,7 +104,10 @@ def _parser() -> argparse.ArgumentParser:
     explain = _command(commands, "explain", "explain photographs: which pixels speak for a class", _EXPLAIN)
     _add_photos(explain)
     _add_model(explain)
-    explain.add_argument("--target", action="append", metavar="ID|NAME|top-K", help="class to explain; may be repeated (default: top-1)")
+    _add_prompts(explain)
+    explain.add_argument(
+        "--target", action="append", metavar="ID|NAME|top-K", help="class to explain; may be repeated (default: top-1, or all prompts)"
+    )
     explain.add_argument("--samples", type=int, metavar="N", help="neighbours to average (default: the method's or the model's own number)")
     explain.add_argument("--chunk", type=int, metavar="N", help="samples computed at once (default: what the memory holds)")
     explain.add_argument("--noise-alpha", type=float, metavar="A", help="strongest noise level, from 0 to 1 (default: the model's own)")
@@ -120,6 +124,7 @@ def _parser() -> argparse.ArgumentParser:
     calibrate = _command(commands, "calibrate", "find the noise level that suits a model")
     _add_photos(calibrate)
     _add_model(calibrate)
+    _add_prompts(calibrate)
     calibrate.add_argument(
         "--tolerance", type=float, default=0.2, metavar="P", help="accepted change of the probability (default: %(default)s)"
     )
@@ -142,6 +147,7 @@ def _add_evaluate(commands: Any) -> None:
     evaluate = _command(commands, "evaluate", "score methods on photographs with known answers", _EVALUATE)
     evaluate.add_argument("data", metavar="DATA", help="folder, table or archive of labelled photographs")
     _add_model(evaluate)
+    _add_prompts(evaluate)
     evaluate.add_argument(
         "--protocol", default="quick", metavar="NAME", help="quick or dave-paper, where nothing else is given (default: %(default)s)"
     )
@@ -191,3 +197,8 @@ def _add_model(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--image-size", type=int, metavar="N", help="height and width in pixels (default: the model's own)")
     parser.add_argument("--seed", type=_seed, default=0, metavar="S", help="of what is random (default: %(default)s)")
     parser.add_argument("--json", action="store_true", help="print one JSON document")
+
+
+def _add_prompts(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--prompt", action="append", metavar="TEXT", help="sentence for a model of images and text; may be repeated")
+    parser.add_argument("--template", action="append", metavar="TEXT", help="sentence with {} for each prompt; several are averaged")

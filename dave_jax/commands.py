@@ -36,7 +36,7 @@ def explain(arguments: Namespace) -> int:
     if arguments.output.exists() and not arguments.output.is_dir():
         raise ValueError(f"-o must name a folder; {str(arguments.output)!r} is a file.")
     method = lookup("method", arguments.method, available())  # before a model is downloaded for nothing
-    model = dave.load(arguments.model, image_size=arguments.image_size)
+    model = load_model(arguments)
     method = _configure(method, model.config, arguments)
     settings = {"image_size": list(model.preprocessing.image_size), "method": arguments.method, "seed": arguments.seed}
     provenance = _provenance(model) | settings | _settings(method)
@@ -52,7 +52,7 @@ def explain(arguments: Namespace) -> int:
             failed[photo] = error
             continue
         logits = np.asarray(model.logits(images))[0]
-        targets = choose_targets(model, logits, arguments.target or ["top-1"])
+        targets = choose_targets(model, logits, arguments.target or [str(i) for i in range(len(arguments.prompt or ()))] or ["top-1"])
         maps = method(model, images, np.array([targets]), key=jax.random.key(arguments.seed))
         result = describe(model, photo, logits, targets)
         write(paths, np.asarray(maps)[0], model.preprocessing.denormalise(images)[0], result, provenance)
@@ -87,7 +87,7 @@ def calibrate(arguments: Namespace) -> int:
     failed = _missing(arguments.photos)
     if arguments.output.suffix.lower() not in Image.registered_extensions():
         raise ValueError(f"-o must name an image file such as calibration.png; got {str(arguments.output)!r}.")
-    model = dave.load(arguments.model, image_size=arguments.image_size)
+    model = load_model(arguments)
     images = []
     for photo in arguments.photos:
         try:
@@ -110,6 +110,25 @@ def calibrate(arguments: Namespace) -> int:
         print("\n".join(f"  level {level:.3f}  change {change:.4f}" for level, change in zip(found.levels, found.change, strict=True)))
         print(f"  the transforms, to {found.strength:.0%} of their ranges\n  wrote {arguments.output}")
     return _report(failed, len(images))
+
+
+def load_model(arguments: Namespace) -> Model:
+    """The model that the arguments name; one of images and text as the classifier that its prompts make.
+
+    Raises:
+        ValueError: prompts for a model of classes, or none for one of images and text.
+    """
+    model = dave.load(arguments.model, image_size=arguments.image_size)
+    if isinstance(model, dave.ImageText):
+        if not arguments.prompt:
+            raise ValueError(
+                f"{model.name!r} is a model of images and text, which needs sentences. "
+                'Add some: --prompt "a photo of a cat" --prompt "a photo of a dog".'
+            )
+        return model.prompts(arguments.prompt, templates=arguments.template or ["{}"])
+    if arguments.prompt or arguments.template:
+        raise ValueError(f"--prompt and --template are for models of images and text; {model.name!r} has classes. Use --target.")
+    return model
 
 
 def choose_targets(model: Model, logits: np.ndarray, wanted: Sequence[str]) -> list[int]:

@@ -8,8 +8,8 @@ from argparse import Namespace
 from collections.abc import Mapping
 from pathlib import Path
 
-import dave_jax as dave
 from dave_jax.attribution.methods import lookup, select
+from dave_jax.commands import load_model
 from dave_jax.evaluation.data import read
 from dave_jax.evaluation.folders import find
 from dave_jax.evaluation.metric import Metric
@@ -31,7 +31,7 @@ def evaluate(arguments: Namespace) -> int:
     metrics = _metrics(arguments.metrics, protocol)
     settings = _settings(arguments, protocol)
     find(arguments.data)  # before a model is downloaded for nothing
-    model = dave.load(arguments.model, image_size=arguments.image_size)
+    model = load_model(arguments)
     if arguments.noise_alpha is not None:
         model = dataclasses.replace(model, config=dataclasses.replace(model.config, noise_alpha=arguments.noise_alpha))
     photographs = read(arguments.data, model, label_field=arguments.label_field, skip_unknown=arguments.skip_unknown)

@@ -111,6 +111,7 @@ def test_imports_have_no_cycle():
         ("optax", "dave_jax.training"),
         ("huggingface_hub", "dave_jax.models.files"),
         ("matplotlib", "dave_jax.plot"),
+        ("open_clip", None),
         ("torch", None),
         ("timm", None),
     ],

@@ -138,8 +138,11 @@ def test_python_snippets_run_one_after_the_other(page, workplace, registries):
             exec(compile(source, str(page), "exec"), namespace)
 
 
-OF_TRANSFORMERS = {"google/vit-base-patch16-224", "facebook/dinov2-base-imagenet1k-1-layer"}
-"""Repositories of transformers, of which there is no list."""
+OF_TRANSFORMERS = {
+    *("google/vit-base-patch16-224", "facebook/dinov2-base-imagenet1k-1-layer"),
+    *("openai/clip-vit-base-patch32", "google/siglip2-base-patch16-224", "laion/CLIP-ViT-B-32-laion2B-s34B-b79K"),
+}
+"""Repositories of transformers and open_clip, of which there is no list."""
 
 
 def loads(name: str) -> bool:

@@ -25,7 +25,7 @@ from dave_jax.effective.decomposition import Decomposition, resolve
 from dave_jax.models.model import Forward, Model, check_images, count_classes
 from dave_jax.models.vit import Intermediates, ViT
 
-AFTER_BLOCKS = ("final_norm", "pool", "head", "distillation_head")
+AFTER_BLOCKS = ("final_norm", "pool", "projection", "head", "distillation_head")
 
 
 @dataclasses.dataclass(frozen=True)

@@ -73,6 +73,13 @@ def norm(params: Params, x: Float[Array, "... width"], decomposition: Decomposit
     return (layer_norm if "bias" in params else rms_norm)(params, x, decomposition, eps=eps)
 
 
+def unit_norm(x: Float[Array, "... width"], decomposition: Decomposition) -> Result:
+    """`y = x / |x|`, the length in front of a cosine similarity: `1 / |x|` is an operator as a norm's 1/sigma is; 1e12 at most."""
+    inverse_length = jax.lax.rsqrt(jnp.maximum(jnp.sum(jnp.square(x), axis=-1, keepdims=True), 1e-24))
+    op = decomposition.normalisation(Diagonal(inverse_length, x.shape))
+    return op(x), op
+
+
 def activation(x: Float[Array, "..."], decomposition: Decomposition, *, name: str) -> Result:
     """`y = m(x) * x`: a diagonal operator with the activation's multiplier (see `activations`)."""
     op = decomposition.activation(Diagonal(multiplier(name)(x), x.shape))
@@ -113,12 +120,13 @@ def mixing(
     value: Float[Array, "heads keys c"],
     decomposition: Decomposition,
     probe: Float[Array, "heads queries keys"] | None = None,
-    bias: Float[Array, "heads queries keys"] | None = None,
+    bias: Float[Array, "#heads queries keys"] | None = None,
 ) -> Result:
     """`softmax(q k^T / sqrt(c) + bias) v` for every head: the attention matrix is the operator, the values its argument.
 
-    `probe` is added to the attention matrix after the rule; at zero it changes nothing, and the derivative with respect to it is that with
-    respect to the matrix, whatever the decomposition.
+    `bias` may be one for all heads; large negative numbers in it hide a key from a query. `probe` is added to the attention matrix after
+    the rule; at zero it changes nothing, and the derivative with respect to it is that with respect to the matrix, whatever the
+    decomposition.
     """
     scores = (query * query.shape[-1] ** -0.5) @ jnp.swapaxes(key, -1, -2)
     scores = scores if bias is None else scores + bias
@@ -147,7 +155,7 @@ def attention(
     latent: Float[Array, "queries width"] | None = None,
     probe: Float[Array, "heads queries keys"] | None = None,
     rotation: Operator | None = None,
-    bias: Float[Array, "heads queries keys"] | None = None,
+    bias: Float[Array, "#heads queries keys"] | None = None,
 ) -> Result:
     """Multi-head attention (arXiv 1706.03762): `proj(norm(concat_h softmax((R q_h) (R k_h)^T / sqrt(c) + bias_h) v_h))`.
 
@@ -196,7 +204,7 @@ def block(
     eps: float,
     probe: Float[Array, "heads queries keys"] | None = None,
     rotation: Operator | None = None,
-    bias: Float[Array, "heads queries keys"] | None = None,
+    bias: Float[Array, "#heads queries keys"] | None = None,
 ) -> tuple[Tokens, tuple[Operator, Operator]]:
     """A pre-norm transformer block: `x + ls1(attention(norm1(x)))`, then `x + ls2(mlp(norm2(x)))`.
 

@@ -23,7 +23,7 @@ from dave_jax.evaluation.similarity import checked_maps, spearman
 from dave_jax.models.model import Model, check_images
 from dave_jax.models.vit import ViT
 
-HEAD = ("head", "distillation_head", "pool", "final_norm")
+HEAD = ("head", "distillation_head", "projection", "pool", "final_norm")
 """What follows the last block, by the first name of a parameter's path; what is neither this nor `blocks` precedes the first block."""
 
 

@@ -11,6 +11,7 @@ import huggingface_hub
 from huggingface_hub import errors as hub_errors
 
 CONFIG, WEIGHTS = "config.json", "model.safetensors"
+OPEN_CLIP_CONFIG, OPEN_CLIP_WEIGHTS = "open_clip_config.json", "open_clip_model.safetensors"
 _INDEX = f"{WEIGHTS}.index.json"
 _PICKLED = (".bin", ".pth", ".pt", ".ckpt", ".tar", ".npz", ".h5", ".msgpack", ".pkl")
 _PATH_ENDS = (".safetensors", ".bin", ".pth", ".ckpt", ".npz")  # not .pt, which is a tag of timm's
@@ -26,7 +27,7 @@ class Found:
         name: what to call it.
         place: where they are: a path, or repository and commit.
         weights: safetensors files, or one of NumPy's (`.npz`).
-        config: `config.json`, or None.
+        config: `config.json`, or open_clip's, or None.
         beside: another file of the model, by its name; None where there is none.
         architecture, tag: timm's, where the model was asked for by them.
     """
@@ -64,6 +65,8 @@ def find_local(path: Path) -> Found:
             weights: tuple[Path, ...] = (folder / WEIGHTS,)
         elif _INDEX in names:
             weights = tuple(folder / name for name in _shards(folder / _INDEX))
+        elif OPEN_CLIP_WEIGHTS in names:
+            weights = (folder / OPEN_CLIP_WEIGHTS,)
         else:
             raise _no_weights(f"The folder {str(path)!r}", names)
     else:
@@ -72,13 +75,13 @@ def find_local(path: Path) -> Found:
             raise _no_weights(f"{str(path)!r}", [path.name])
     for file in weights if path.is_dir() else ():  # a file that is named is wanted
         _check_link(file, folder)
-    name = path.stem if path.is_file() and path.name != WEIGHTS else folder.resolve().name
+    name = path.stem if path.is_file() and path.name not in (WEIGHTS, OPEN_CLIP_WEIGHTS) else folder.resolve().name
 
     def beside(file: str) -> Path | None:
         _check_link(folder / file, folder)
         return folder / file if (folder / file).exists() else None
 
-    return Found(name, str(path), weights, beside(CONFIG), beside)
+    return Found(name, str(path), weights, beside(_config_of(weights)), beside)
 
 
 def _check_link(file: Path, folder: Path) -> None:
@@ -120,13 +123,15 @@ def find_on_hub(name: str, revision: str | None, check: Callable[[Found], object
         raise ValueError(
             f"{name!r} is neither a folder or file that exists nor a hub repository, which is written org/repo or org/repo@revision."
         )
-    config = _download(repository, CONFIG, revision)
+    config = _download(repository, CONFIG, revision) or _download(repository, OPEN_CLIP_CONFIG, revision)
     commit = _commit(config) or revision  # the weights of the same commit, should the branch move
     found = Found(label, f"{repository}@{commit}", (), config, lambda file: _download(repository, file, commit), architecture, tag)
     if config is not None:
         check(found)
     weights = _download_weights(repository, commit)
-    return dataclasses.replace(found, weights=weights, place=f"{repository}@{_commit(weights[0]) or commit}")
+    if config is not None and config.name != _config_of(weights):  # the other library's, beside weights that are not there
+        config = _download(repository, _config_of(weights), commit)
+    return dataclasses.replace(found, weights=weights, config=config, place=f"{repository}@{_commit(weights[0]) or commit}")
 
 
 def _download_weights(repository: str, revision: str | None) -> tuple[Path, ...]:
@@ -136,12 +141,20 @@ def _download_weights(repository: str, revision: str | None) -> tuple[Path, ...]
         return (weights,)
     index = _download(repository, _INDEX, revision)
     if index is None:
+        weights = _download(repository, OPEN_CLIP_WEIGHTS, revision)
+        if weights is not None:
+            return (weights,)
         raise _no_weights(f"The hub repository {repository!r}", _listing(repository, revision))
     shards = {name: _download(repository, name, revision) for name in _shards(index)}
     missing = [name for name, file in shards.items() if file is None]
     if missing:
         raise FileNotFoundError(f"The hub repository {repository!r} lacks {missing}, which its {_INDEX} names. Try another revision.")
     return tuple(file for file in shards.values() if file is not None)
+
+
+def _config_of(weights: tuple[Path, ...]) -> str:
+    """The name of the file that describes weights of that name."""
+    return OPEN_CLIP_CONFIG if weights[0].name == OPEN_CLIP_WEIGHTS else CONFIG
 
 
 def _of_timm(name: str) -> tuple[str, str, str]:

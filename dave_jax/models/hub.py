@@ -19,7 +19,8 @@ from dave_jax.config import DaveConfig
 from dave_jax.models import store
 from dave_jax.models.checkpoint import Checkpoint
 from dave_jax.models.families import FAMILIES
-from dave_jax.models.files import CONFIG, Found, find_local, find_on_hub, is_local
+from dave_jax.models.files import CONFIG, OPEN_CLIP_CONFIG, Found, find_local, find_on_hub, is_local
+from dave_jax.models.image_text import ImageText
 from dave_jax.models.model import Model
 from dave_jax.models.npz import Npz
 from dave_jax.models.presets import preset
@@ -27,7 +28,7 @@ from dave_jax.models.presets import preset
 EMBEDDED = Path(__file__).parents[1] / "assets" / "default"
 """The folder of the embedded model."""
 
-_PROCESSOR = "preprocessor_config.json"
+_PROCESSOR, _PROCESSORS = "preprocessor_config.json", "processor_config.json"
 
 
 def load(name: str | os.PathLike | None = None, *, image_size: int | tuple[int, int] | None = None, revision: str | None = None) -> Model:
@@ -38,7 +39,8 @@ def load(name: str | os.PathLike | None = None, *, image_size: int | tuple[int, 
 
             - None: the small model embedded in the package;
             - a folder in the format of `store.save`, or in timm's layout (`config.json`, `model.safetensors`, which may be sharded), or in
-              that of transformers (`preprocessor_config.json` too);
+              that of transformers (`preprocessor_config.json` too), or in that of open_clip (`open_clip_config.json`,
+              `open_clip_model.safetensors`);
             - a `.safetensors` file of either kind, or an `.npz` file of big_vision or vit_jax, which needs nothing beside it;
             - a name of timm, `deit3_base_patch16_224.fb_in1k`; without a tag (`deit3_base_patch16_224`) timm's first;
             - a repository of the Hugging Face hub, `org/repo` or `org/repo@revision`; `hf-hub:` may stand in front.
@@ -47,8 +49,9 @@ def load(name: str | os.PathLike | None = None, *, image_size: int | tuple[int, 
         revision: a branch, tag or commit of the repository.
 
     Returns:
-        The model, float32, on the default device. Its `source` says where it came from, with commit and checksum; its `config` holds the
-        authors' noise level for the six models that they tuned, what was stored, or else the default.
+        The model, float32, on the default device; a CLIP or SigLIP with both towers is an `ImageText`: `prompts` makes a classifier of it.
+        Its `source` says where it came from, with commit and checksum; its `config` holds the authors' noise level for the six models that
+        they tuned, what was stored, or else the default.
 
     Raises:
         ValueError: a name, architecture, option or revision that does not exist; a checkpoint that is cut off or does not fit its
@@ -118,8 +121,8 @@ def _size(image_size: Any) -> tuple[int, int] | None:
 
 
 def _describe(found: Found, image_size: tuple[int, int] | None) -> Any:
-    """What config.json and the name say about the weights: a `Description` of `config_json` or `huggingface` in `convert_weights`."""
-    from convert_weights import huggingface
+    """What config.json and the name say about the weights: a `Description` of one of the modules of `convert_weights`."""
+    from convert_weights import huggingface, huggingface_clip, open_clip
     from convert_weights.config_json import describe
 
     if found.config is None:
@@ -129,16 +132,22 @@ def _describe(found: Found, image_size: tuple[int, int] | None) -> Any:
             " Add one (constructor options that differ from the architecture's go into model_args)."
         )
     document, what = _object(found.config), repr(str(found.config))
+    if found.config.name == OPEN_CLIP_CONFIG:
+        return open_clip.describe(document, image_size=image_size, what=what)
     if "architecture" in document or "model_type" not in document:
         return describe(document, architecture=found.architecture, tag=found.tag, image_size=image_size, what=what)
-    processor = found.beside(_PROCESSOR)
+    processor = found.beside(_PROCESSOR) or found.beside(_PROCESSORS)
     if processor is None:
         raise FileNotFoundError(
             f"{found.place!r} needs a {_PROCESSOR} beside its {CONFIG} of transformers: it says how photographs are prepared. "
             "Add the file of the model that it was trained from, or save its image processor there (save_pretrained)."
         )
     described = {"image_size": image_size, "what": what, "processor_what": repr(str(processor))}
-    return huggingface.describe(document, _object(processor), **described)
+    settings = _object(processor)
+    if processor.name == _PROCESSORS:  # that of the images beside that of the text
+        settings = settings.get("image_processor") or settings
+    reader = huggingface_clip if document["model_type"] in huggingface_clip.CLASSES else huggingface
+    return reader.describe(document, settings, **described)
 
 
 def _object(file: Path) -> dict[str, Any]:
@@ -159,10 +168,14 @@ def _assemble(found: Found, image_size: tuple[int, int] | None) -> Model:
     by_numpy = found.weights[0].suffix == ".npz"
     checkpoint = Npz(found.weights[0]) if by_numpy else Checkpoint(found.weights)
     if store.is_stored(checkpoint):
+        found.beside(store.TOKENIZER)  # of the hub: into the cache, beside the weights
         return store.read(found.weights[0], image_size=image_size, place=found.place)
     what = repr(found.place)
     read: Any = big_vision.describe(checkpoint, image_size=image_size, what=what) if by_numpy else _describe(found, image_size)
-    return Model(
+    kind, fields = Model, {}
+    if read.family == "image_text":  # the small files before the large one
+        kind, fields = ImageText, {"tokenizer": read.read_tokenizer(found.beside, found.place)}
+    return kind(
         params=jax.device_put(read.params(checkpoint, what=what)),
         forward=FAMILIES[read.family].network(read.config),
         config=preset(read.architecture) or DaveConfig(),
@@ -170,4 +183,5 @@ def _assemble(found: Found, image_size: tuple[int, int] | None) -> Model:
         class_names=read.class_names,
         name=found.name,
         source=f"{found.place} {checkpoint.fingerprint}",
+        **fields,
     )

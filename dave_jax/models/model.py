@@ -2,7 +2,7 @@
 
 import dataclasses
 import difflib
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from functools import partial
 from typing import Any
 
@@ -78,6 +78,16 @@ class Model:
     def logits(self, images: ArrayLike) -> Float[Array, "b classes"]:
         """The logits of normalised images Float[b h w 3]."""
         return batch_logits(self.forward, self.params, check_images(images, self.preprocessing.image_size))
+
+    def prompts(self, texts: Sequence[str], *, templates: Sequence[str] = ("{}",)) -> "Model":
+        """The classifier that sentences make of a model of images and text: see `ImageText.prompts`.
+
+        Raises:
+            TypeError: the model has classes of its own.
+        """
+        raise TypeError(
+            f"Only a model of images and text takes prompts; {self.name!r} has classes of its own. Load a CLIP or SigLIP with both towers."
+        )
 
     def class_name(self, index: int) -> str:
         """The name of a class, or its number where the model has no names."""

@@ -2,7 +2,8 @@
 
 The keys are the parameters' paths (`blocks/mlp/fc1/kernel`). A quantised kernel is stored as int8 under its path, with a float32 scale
 for each block and output channel under `<path>.scale`: kernel = scale * integers; what is no kernel is then stored as float16. The
-metadata has one entry, `dave_jax`, so that the same model always makes the same bytes.
+metadata has one entry, `dave_jax`, so that the same model always makes the same bytes. A model of images and text has its vocabulary in a
+file beside, `tokenizer.json`.
 """
 
 import dataclasses
@@ -22,15 +23,20 @@ from dave_jax.config import DaveConfig
 from dave_jax.models.checkpoint import Checkpoint
 from dave_jax.models.families import FAMILIES, family_of
 from dave_jax.models.files import WEIGHTS
+from dave_jax.models.image_text import ImageText, ImageTextConfig
 from dave_jax.models.model import Model
 from dave_jax.models.positions import check_tiling
 from dave_jax.models.preprocess import Preprocessing
 from dave_jax.models.rotary import Rotary
+from dave_jax.models.text_config import TextConfig
+from dave_jax.models.tokenizer import Tokenizer
 from dave_jax.models.vit_config import ViTConfig
 from dave_jax.models.vit_positions import resamplings
 
 _ENTRY, _VERSION = "dave_jax", 1
 _SCALE = ".scale"
+TOKENIZER = "tokenizer.json"
+"""The file of a text tower's vocabulary."""
 
 
 def is_stored(checkpoint: Checkpoint) -> bool:
@@ -44,7 +50,7 @@ def save(model: Model, directory: str | os.PathLike, *, quantise: bool = False) 
     The file appears whole or not at all.
 
     Args:
-        model: with a network of dave_jax for its forward pass: a `ViT`, `ResNet` or `ConvNeXt`.
+        model: with a network of dave_jax for its forward pass: a `ViT`, `ResNet` or `ConvNeXt`, or the two of an `ImageText`.
         directory: made if it is missing.
         quantise: store kernels as 8-bit integers, a quarter of the size, and the rest in half precision. An element of a kernel moves by at
             most half a step, which is 1/127 of its output channel's largest element.
@@ -82,6 +88,9 @@ def save(model: Model, directory: str | os.PathLike, *, quantise: bool = False) 
             arrays[key], arrays[key + _SCALE] = _quantise(array)
         else:
             arrays[key] = array.astype(np.float16) if quantise else array
+    if isinstance(model, ImageText):
+        assert model.tokenizer is not None  # an ImageText has one
+        path.with_name(TOKENIZER).write_text(model.tokenizer.source, encoding="utf-8")
     temporary = path.with_name(f".{uuid.uuid4().hex}.tmp")
     try:
         save_file(arrays, temporary, metadata={_ENTRY: json.dumps(_description(model, family), sort_keys=True)})
@@ -123,12 +132,15 @@ def read(location: str | os.PathLike, *, image_size: tuple[int, int] | None = No
         raise ValueError(f"The metadata of {str(path)!r} must describe a model of dave_jax; they do not ({error}).") from error
     size, adapt = image_size or preprocessing.image_size, {}
     if isinstance(config, ViTConfig):
-        check_tiling(size, config.patch_size)
-        old_grid, config = config.grid, dataclasses.replace(config, image_size=size)
-        adapt = resamplings(config, old_grid)
+        config, adapt = _at_size(config, size)
+    kind, fields = Model, {}
+    if isinstance(config, ImageTextConfig):
+        image, resample = _at_size(config.image, size)
+        config, adapt = dataclasses.replace(config, image=image), {f"image/{key}": change for key, change in resample.items()}
+        kind, fields = ImageText, {"tokenizer": _tokenizer(path.with_name(TOKENIZER), stored)}
     expected = jax.eval_shape(lambda: FAMILIES[family].init_params(jax.random.key(0), config))
     rows = [Entry(key, key, np.asarray) for key in flatten(expected)]
-    return Model(
+    return kind(
         params=jax.device_put(convert(_Dequantised(checkpoint), rows, expected, adapt=adapt, what=str(path))),
         forward=FAMILIES[family].network(config),
         config=dave_config,
@@ -136,7 +148,28 @@ def read(location: str | os.PathLike, *, image_size: tuple[int, int] | None = No
         class_names=None if names is None else tuple(names),
         name=name,
         source=f"{place or path} {checkpoint.fingerprint}" + (f", from {source}" if source else ""),
+        **fields,
     )
+
+
+def _config(family: str, fields: Mapping[str, Any]) -> Any:
+    if family != "image_text":
+        return FAMILIES[family].config(**_tuples(fields))
+    towers = {"image": ViTConfig(**_tuples(fields["image"])), "text": TextConfig(**fields["text"])}
+    return ImageTextConfig(**(dict(fields) | towers))
+
+
+def _tokenizer(path: Path, stored: Mapping[str, Any]) -> Tokenizer:
+    if not path.exists():
+        raise FileNotFoundError(f"A model of images and text needs {str(path)!r} beside its weights. Copy both, or save it again.")
+    return Tokenizer(path.read_text(encoding="utf-8"), **_tuples(stored["tokenizer"]))
+
+
+def _at_size(own: ViTConfig, size: tuple[int, int]) -> tuple[ViTConfig, dict[str, Any]]:
+    """The configuration for images of that size, and the changes of what depends on places."""
+    check_tiling(size, own.patch_size)
+    config = dataclasses.replace(own, image_size=size)
+    return config, resamplings(config, own.grid)
 
 
 class _Dequantised(Mapping[str, np.ndarray]):
@@ -165,6 +198,8 @@ def _quantise(kernel: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
 
 def _description(model: Model, family: str) -> dict[str, Any]:
     network: Any = model.forward
+    fields = dataclasses.asdict(model.tokenizer) if isinstance(model, ImageText) and model.tokenizer else {}
+    tokenizer = {"tokenizer": {name: value for name, value in fields.items() if name != "source"}} if fields else {}
     settings = {
         name: value if value is None or isinstance(value, (int, str)) else float(value) for name, value in vars(model.config).items()
     }
@@ -176,6 +211,7 @@ def _description(model: Model, family: str) -> dict[str, Any]:
         "preprocessing": dataclasses.asdict(model.preprocessing),
         "class_names": model.class_names,
         "dave_config": settings,
+        **tokenizer,
     }
 
 

@@ -160,6 +160,12 @@ class ViT(Network):
         if config.final_norm == "pooled":
             pooled, op = layers.norm(params["final_norm"], pooled, rules, eps=config.eps)
             links.append(op)
+        if config.projection:
+            pooled, op = layers.dense(params["projection"], pooled, rules)
+            links.append(op)
+        if config.unit_features:
+            pooled, op = layers.unit_norm(pooled, rules)
+            links.append(op)
         if config.num_classes:
             pooled, op = layers.dense(params["head"], pooled, rules)
             links.append(op)

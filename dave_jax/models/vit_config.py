@@ -56,6 +56,10 @@ class ViTConfig:
         post_norm: norms behind the branches, `x + norm(f(x))`, instead of before them.
         pre_norm: a norm before the first block.
         final_norm: where the last norm is: `tokens` (before pooling), `pooled` (after) or `none`.
+        projection, projection_bias: width of a product with weights between pooling and head (an image-text model's), 0 for none, and
+            whether it has a bias.
+        unit_features: whether what the head reads is divided by its length, so that the logits are scaled cosine similarities.
+        head_bias: whether the head has a bias.
     """
 
     image_size: tuple[int, int] = (224, 224)
@@ -95,6 +99,10 @@ class ViTConfig:
     post_norm: bool = False
     pre_norm: bool = False
     final_norm: str = "tokens"
+    projection: int = 0
+    projection_bias: bool = False
+    unit_features: bool = False
+    head_bias: bool = True
 
     def __post_init__(self):
         problems = []
@@ -107,7 +115,8 @@ class ViTConfig:
         ):
             if getattr(self, name) not in allowed:
                 problems.append(f"{name} is one of {list(allowed)}; got {getattr(self, name)!r}")
-        for name, least in (("width", 1), ("depth", 1), ("num_heads", 1), ("mlp_width", 1), ("num_classes", 0), ("num_registers", 0)):
+        least_of = dict.fromkeys(("width", "depth", "num_heads", "mlp_width"), 1)
+        for name, least in (least_of | dict.fromkeys(("num_classes", "num_registers", "projection"), 0)).items():
             if getattr(self, name) < least:
                 problems.append(f"{name} must be at least {least}; got {getattr(self, name)}")
         for name, most in MOST.items():
@@ -138,6 +147,8 @@ class ViTConfig:
             problems.append("pooling 'token_and_mean' needs final_norm 'tokens' or 'none', and pool_prefix=False")
         if self.distillation_token and (self.pooling != "token" or self.final_norm == "pooled"):
             problems.append("distillation_token needs pooling 'token' and final_norm 'tokens' or 'none'")
+        if self.distillation_token and (self.projection or self.unit_features):
+            problems.append("distillation_token needs projection=0 and unit_features=False")
         if problems:
             raise ValueError("This is no vision transformer: " + "; ".join(problems) + ".")
 
@@ -145,6 +156,11 @@ class ViTConfig:
     def grid(self) -> tuple[int, int]:
         """Rows and columns of patches."""
         return self.image_size[0] // self.patch_size[0], self.image_size[1] // self.patch_size[1]
+
+    @property
+    def num_features(self) -> int:
+        """Width of what the head reads."""
+        return self.projection or (2 * self.width if self.pooling == "token_and_mean" else self.width)
 
     @property
     def num_prefix(self) -> int:
@@ -232,8 +248,10 @@ def init_params(key: PRNGKeyArray, config: ViTConfig) -> Params:
             "mlp_norm": norm(),
             "mlp": {"fc1": dense(width, hidden), "fc2": dense(hidden, width)},
         }
+    if config.projection:
+        params["projection"] = dense(2 * width if config.pooling == "token_and_mean" else width, config.projection, config.projection_bias)
     if config.num_classes:
-        params["head"] = dense(2 * width if config.pooling == "token_and_mean" else width, config.num_classes)
+        params["head"] = dense(config.num_features, config.num_classes, config.head_bias)
         if config.distillation_token:
             params["distillation_head"] = dense(width, config.num_classes)
     return params

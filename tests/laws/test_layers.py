@@ -55,6 +55,7 @@ def _normed_attention():
     return _attention(query_norm=_norm(5, D // 2), key_norm=_norm(6, D // 2), norm=_norm(7))
 
 
+MASK = jnp.triu(jnp.full((N, N), -1e9), k=1)
 gelu, silu = dict(activation_name="gelu", eps=1e-6), dict(activation_name="silu", eps=1e-6)
 LAYERS = {
     "dense": lambda x, rules: layers.dense(_dense(0), x, rules),
@@ -73,6 +74,8 @@ LAYERS = {
         rotation=Rotation(_normal(5, 2, N, 2), _normal(6, 2, N, 2), (2, N, 4), "halves"),
         bias=_normal(7, 2, N, N),
     ),
+    "masked attention": lambda x, rules: layers.attention(_attention(), x, rules, num_heads=2, eps=1e-6, bias=MASK.astype(x.dtype)[None]),
+    "unit_norm": lambda x, rules: layers.unit_norm(x, rules),
     "layer_scale": lambda x, rules: layers.layer_scale({"scale": _normal(0, D)}, x),
     "patch_embedding": lambda x, rules: layers.patch_embedding(
         _dense(0, 2 * 2 * 2, D), x.reshape(4, 5, 2)[:, :4], rules, patch_size=(2, 2)
@@ -121,7 +124,7 @@ def test_block_vjp_is_the_product_of_its_branches(x64):
 def test_gradient_is_not_effective():
     """Else the tests above could not tell a frozen operator from a live one."""
     x = _normal(1, N, D)
-    for name in ("layer_norm", "rms_norm", "mlp", "swiglu", "attention", "attention pool", "gelu", "silu"):
+    for name in ("layer_norm", "rms_norm", "mlp", "swiglu", "attention", "attention pool", "gelu", "silu", "unit_norm"):
         slopes = [jax.grad(lambda x, name=name, rules=rules: jnp.sum(LAYERS[name](x, rules)[0] ** 2))(x) for rules in (gradient, effective)]
         assert float(jnp.abs(slopes[0] - slopes[1]).max()) > 1e-3 * float(jnp.abs(slopes[0]).max()), name
 

@@ -157,6 +157,10 @@ def relevances(vit: ViT) -> Network:
         pooled, matrix = _pool(params, tokens, config, probe)
         if config.final_norm == "pooled":
             pooled = _norm(params["final_norm"], pooled, config)
+        if config.projection:
+            pooled = _dense(params["projection"], pooled)
+        if config.unit_features:
+            pooled = through(layers.unit_norm(pooled, gradient)[0], pooled)
         logits = _dense(params["head"], pooled) if config.num_classes else pooled
         if config.distillation_token:
             other = _dense(params["distillation_head"], tokens[1:2]) if config.num_classes else tokens[1:2]
