@@ -10,6 +10,7 @@ from jaxtyping import Array, Float
 from dave_jax.effective import layers
 from dave_jax.effective.decomposition import Decomposition, resolve
 from dave_jax.models.families import family_of
+from dave_jax.models.image_text import ImageText
 from dave_jax.models.model import Forward, Model
 from dave_jax.models.vit import ViT
 
@@ -35,7 +36,9 @@ class WithHead:
 
 
 def without_head(model: Model, *, pooling: str | None = None) -> Model:
-    """The model whose outputs are the features that its head sees; a model of a network that is not ours is taken to have no head.
+    """The model whose outputs are the features that its head sees; of images and text, the embeddings of images.
+
+    A model of a network that is not ours is taken to have no head.
 
     Args:
         model: a classifier, or a network that has no head.
@@ -49,6 +52,9 @@ def without_head(model: Model, *, pooling: str | None = None) -> Model:
         >>> without_head(tiny_model(), pooling="token_and_mean").logits(jnp.zeros((1, 16, 16, 3))).shape
         (1, 32)
     """
+    if isinstance(model, ImageText):
+        fields = {field.name: getattr(model, field.name) for field in dataclasses.fields(Model)}
+        model = Model(**(fields | {"params": model.params["image"], "forward": model.towers.image}))
     network: Any = model.forward
     if pooling is not None and not isinstance(network, ViT):
         raise ValueError(
@@ -84,7 +90,9 @@ def with_head(features: Model, kernel: ArrayLike, bias: ArrayLike, class_names: 
         return dataclasses.replace(features, params=params, forward=WithHead(network), class_names=class_names)
     changes: dict[str, Any] = {"num_classes": len(head["bias"])}
     params = features.params | {"head": head}
-    if isinstance(network, ViT) and network.config.distillation_token:  # one head on both tokens is one on their mean
-        params["distillation_head"] = head
+    if isinstance(network, ViT):
+        changes["head_bias"] = True
+        if network.config.distillation_token:  # one head on both tokens is one on their mean
+            params["distillation_head"] = head
     network = dataclasses.replace(network, config=dataclasses.replace(network.config, **changes))
     return dataclasses.replace(features, params=params, forward=network, class_names=class_names)

@@ -9,7 +9,7 @@ import pytest
 
 import dave_jax as dave
 from dave_jax.models.heads import WithHead, with_head, without_head
-from dave_jax.testing import tiny_model
+from dave_jax.testing import tiny_image_text, tiny_model
 
 
 @pytest.mark.parametrize("options", [{}, {"distillation_token": True}, {"pooling": "avg"}])
@@ -39,6 +39,16 @@ def test_a_network_of_others_gets_a_head_too(x64, key):
     np.testing.assert_allclose(model.logits(images), function.logits(images) @ kernel + bias[None], rtol=1e-12)
     w_eff = dave.effective_transformation(model, images[0], jnp.array([1.0, 0.0]))
     np.testing.assert_allclose(jnp.vdot(w_eff, images[0]), model.logits(images)[0, 0] - 1, rtol=1e-12)  # complete but for the bias
+
+
+def test_of_images_and_text_the_embeddings_of_images(key):
+    model = tiny_image_text()
+    images = jax.random.normal(key, (2, 16, 16, 3))
+    features = without_head(model)
+    np.testing.assert_array_equal(features.logits(images), model.embed_images(images))
+    kernel = np.eye(features.logits(images).shape[1], 2, dtype=np.float32)
+    headed = with_head(features, kernel, np.array([1.0, 2.0], np.float32))
+    np.testing.assert_allclose(headed.logits(images), features.logits(images)[:, :2] + jnp.array([[1.0, 2.0]]), atol=1e-6)
 
 
 def test_pooling_is_for_vision_transformers():
