@@ -152,13 +152,6 @@ def read(location: str | os.PathLike, *, image_size: tuple[int, int] | None = No
     )
 
 
-def _config(family: str, fields: Mapping[str, Any]) -> Any:
-    if family != "image_text":
-        return FAMILIES[family].config(**_tuples(fields))
-    towers = {"image": ViTConfig(**_tuples(fields["image"])), "text": TextConfig(**fields["text"])}
-    return ImageTextConfig(**(dict(fields) | towers))
-
-
 def _tokenizer(path: Path, stored: Mapping[str, Any]) -> Tokenizer:
     if not path.exists():
         raise FileNotFoundError(f"A model of images and text needs {str(path)!r} beside its weights. Copy both, or save it again.")
@@ -218,6 +211,8 @@ def _description(model: Model, family: str) -> dict[str, Any]:
 def _config(family: str, fields: Mapping[str, Any]) -> Any:
     """The configuration of a network that a description holds."""
     read = _tuples(fields)
+    if family == "image_text":
+        read |= {"image": _config("vit", read["image"]), "text": TextConfig(**read["text"])}
     if read.get("rotary") is not None:
         read["rotary"] = Rotary(**_tuples(read["rotary"]))
     return FAMILIES[family].config(**read)
