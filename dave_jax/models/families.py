@@ -3,7 +3,8 @@
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
-from dave_jax.models import convnext_config, resnet_config, vit_config
+from dave_jax.models import bcos_config, convnext_config, resnet_config, vit_config
+from dave_jax.models.bcos import BcosViT
 from dave_jax.models.convnext import ConvNeXt
 from dave_jax.models.resnet import ResNet
 from dave_jax.models.vit import ViT
@@ -27,6 +28,7 @@ FAMILIES = {
     "vit": Family(ViT, vit_config.ViTConfig, vit_config.init_params),
     "resnet": Family(ResNet, resnet_config.ResNetConfig, resnet_config.init_params),
     "convnext": Family(ConvNeXt, convnext_config.ConvNeXtConfig, convnext_config.init_params),
+    "bcos_vit": Family(BcosViT, bcos_config.BcosViTConfig, bcos_config.init_params),
 }
 """By the name that files give them."""
 

@@ -118,8 +118,8 @@ def _size(image_size: Any) -> tuple[int, int] | None:
 
 
 def _describe(found: Found, image_size: tuple[int, int] | None) -> Any:
-    """What config.json and the name say about the weights: a `Description` of `config_json` or `huggingface` in `convert_weights`."""
-    from convert_weights import huggingface
+    """What config.json and the name say about the weights: a `Description` of one of the modules of `convert_weights`."""
+    from convert_weights import bcos, huggingface
     from convert_weights.config_json import describe
 
     if found.config is None:
@@ -129,6 +129,8 @@ def _describe(found: Found, image_size: tuple[int, int] | None) -> Any:
             " Add one (constructor options that differ from the architecture's go into model_args)."
         )
     document, what = _object(found.config), repr(str(found.config))
+    if bcos.is_named(document):
+        return bcos.describe(document, image_size=image_size, what=what)
     if "architecture" in document or "model_type" not in document:
         return describe(document, architecture=found.architecture, tag=found.tag, image_size=image_size, what=what)
     processor = found.beside(_PROCESSOR)
