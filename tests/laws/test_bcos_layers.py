@@ -44,17 +44,24 @@ def layer(request, x64):
 
 def test_vjp_is_the_transposed_operator(layer):
     x = normal(1, N, D)
-    (y, op), pull = jax.vjp(lambda x: layer(x, effective), x)
-    cotangent = normal(2, *y.shape)
-    (pulled,) = pull((cotangent, jax.tree.map(jnp.zeros_like, op)))
-    assert jnp.allclose(pulled.ravel(), op.transpose()(cotangent).ravel(), rtol=0, atol=1e-12)
+
+    @jax.jit
+    def both(x):
+        y, pull, op = jax.vjp(lambda x: layer(x, effective), x, has_aux=True)
+        cotangent = normal(2, *y.shape)
+        return pull(cotangent)[0], op.transpose()(cotangent)
+
+    pulled, expected = both(x)
+    assert jnp.allclose(pulled.ravel(), expected.ravel(), rtol=0, atol=1e-12)
 
 
+@pytest.mark.slow
 def test_value_does_not_depend_on_the_decomposition(layer):
     values = [layer(normal(1, N, D), rules)[0] for rules in presets.values()]
     assert all(jnp.array_equal(values[0], value) for value in values[1:])
 
 
+@pytest.mark.slow
 def test_gradient_is_not_effective(x64):
     x = normal(1, N, D)
     for name in set(LAYERS) - {"inverse"}:
@@ -110,7 +117,7 @@ def test_the_norm_of_a_map_is_that_of_its_entries_in_a_row(x64):
 
 def test_nothing_comes_of_nothing():
     """And no NaN: of an input or a weight of zeros."""
-    zeros, kernel = jnp.zeros((N, D)), normal(0, D, 7)
-    for x, w in ((zeros, kernel), (normal(1, N, D), jnp.zeros((D, 7)))):
-        slope = jax.grad(lambda x, w=w: jnp.sum(bcos.bcos_dense({"kernel": w}, x, gradient)[0]))(x)
-        assert not bcos.bcos_dense({"kernel": w}, x, gradient)[0].any() and not slope.any()
+    run = jax.jit(jax.value_and_grad(lambda x, w: jnp.sum(jnp.abs(bcos.bcos_dense({"kernel": w}, x, gradient)[0]))))
+    for x, w in ((jnp.zeros((N, D)), normal(0, D, 7)), (normal(1, N, D), jnp.zeros((D, 7)))):
+        y, slope = run(x, w)
+        assert float(y) == 0.0 and not slope.any()
