@@ -37,6 +37,8 @@ from dave_jax.effective.trace.decompose import decompose as decompose
 from dave_jax.effective.trace.report import Report as Report
 from dave_jax.effective.trace.report import inspect as inspect
 from dave_jax.effective.trace.rules import rule as rule
+from dave_jax.models.bcos import BcosViT as BcosViT
+from dave_jax.models.bcos_config import BcosViTConfig as BcosViTConfig
 from dave_jax.models.convnext import ConvNeXt as ConvNeXt
 from dave_jax.models.convnext_config import ConvNeXtConfig as ConvNeXtConfig
 from dave_jax.models.hub import known_models as known_models

@@ -83,3 +83,17 @@ class Average(Operator):
     @property
     def out_shape(self):
         return (1, *self.in_shape[1:])
+
+
+@operator(())
+class Opposite(Operator):
+    """`x` beside `-x` along the last axis: (..., c) to (..., 2 c)."""
+
+    in_shape: Shape
+
+    def __call__(self, x):
+        return jnp.concatenate([x, -x], axis=-1)
+
+    @property
+    def out_shape(self):
+        return (*self.in_shape[:-1], 2 * self.in_shape[-1])

@@ -3,7 +3,8 @@
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
-from dave_jax.models import convnext_config, image_text, resnet_config, vit_config
+from dave_jax.models import bcos_config, convnext_config, image_text, resnet_config, vit_config
+from dave_jax.models.bcos import BcosViT
 from dave_jax.models.convnext import ConvNeXt
 from dave_jax.models.resnet import ResNet
 from dave_jax.models.vit import ViT
@@ -28,6 +29,7 @@ FAMILIES = {
     "resnet": Family(ResNet, resnet_config.ResNetConfig, resnet_config.init_params),
     "convnext": Family(ConvNeXt, convnext_config.ConvNeXtConfig, convnext_config.init_params),
     "image_text": Family(image_text.Towers, image_text.ImageTextConfig, image_text.init_params),
+    "bcos_vit": Family(BcosViT, bcos_config.BcosViTConfig, bcos_config.init_params),
 }
 """By the name that files give them."""
 

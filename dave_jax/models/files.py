@@ -159,9 +159,15 @@ def _config_of(weights: tuple[Path, ...]) -> str:
 
 def _of_timm(name: str) -> tuple[str, str, str]:
     """Repository, architecture and tag of a timm name."""
+    from convert_weights import bcos
     from convert_weights.architectures import architectures, near_names
 
     architecture, _, tag = name.partition(".")
+    if name in bcos.ARCHITECTURES:
+        raise ValueError(
+            f"The weights of {name!r} are not on the hub, only in a pickle elsewhere, which dave_jax does not read. "
+            "docs/bcos.md says how to convert it once; load the folder."
+        )
     tags = architectures()[architecture]["tags"] if architecture in architectures() else {}
     if architecture in architectures() and not tags:
         raise ValueError(f"timm has no pretrained weights for {architecture!r}. Load a folder or repository of your own instead.")

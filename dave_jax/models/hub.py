@@ -122,7 +122,7 @@ def _size(image_size: Any) -> tuple[int, int] | None:
 
 def _describe(found: Found, image_size: tuple[int, int] | None) -> Any:
     """What config.json and the name say about the weights: a `Description` of one of the modules of `convert_weights`."""
-    from convert_weights import huggingface, huggingface_clip, open_clip
+    from convert_weights import bcos, huggingface, huggingface_clip, open_clip
     from convert_weights.config_json import describe
 
     if found.config is None:
@@ -134,6 +134,8 @@ def _describe(found: Found, image_size: tuple[int, int] | None) -> Any:
     document, what = _object(found.config), repr(str(found.config))
     if found.config.name == OPEN_CLIP_CONFIG:
         return open_clip.describe(document, image_size=image_size, what=what)
+    if bcos.is_named(document):
+        return bcos.describe(document, image_size=image_size, what=what)
     if "architecture" in document or "model_type" not in document:
         return describe(document, architecture=found.architecture, tag=found.tag, image_size=image_size, what=what)
     processor = found.beside(_PROCESSOR) or found.beside(_PROCESSORS)

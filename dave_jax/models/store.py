@@ -50,7 +50,7 @@ def save(model: Model, directory: str | os.PathLike, *, quantise: bool = False) 
     The file appears whole or not at all.
 
     Args:
-        model: with a network of dave_jax for its forward pass: a `ViT`, `ResNet` or `ConvNeXt`, or the two of an `ImageText`.
+        model: with a network of dave_jax for its forward pass: a `ViT`, `ResNet`, `ConvNeXt` or `BcosViT`, or the two of an `ImageText`.
         directory: made if it is missing.
         quantise: store kernels as 8-bit integers, a quarter of the size, and the rest in half precision. An element of a kernel moves by at
             most half a step, which is 1/127 of its output channel's largest element.

@@ -34,6 +34,7 @@ OPERATORS = {
     "average": lambda: tokens.Average(TOKENS),
     "rotation of adjacent channels": lambda: rotation.Rotation(_normal(0, 1, 5, 3), _normal(1, 1, 5, 3), (2, 5, 6), "adjacent"),
     "rotation of halves, by head": lambda: rotation.Rotation(_normal(0, 2, 5, 3), _normal(1, 2, 5, 3), (2, 5, 6), "halves"),
+    "opposite": lambda: tokens.Opposite(TOKENS),
     "convolution": lambda: windows.Conv(_normal(0, 3, 2, 2, 6), (5, 7, 4), 2, 1, 2),
     "depthwise": lambda: windows.Depthwise(_normal(0, 3, 3, 1, 4), (5, 6, 4), 2, 1),
     "average pool": lambda: windows.AveragePool((5, 6, 2), 2),
