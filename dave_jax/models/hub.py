@@ -164,7 +164,8 @@ def _assemble(found: Found, image_size: tuple[int, int] | None) -> Model:
     """The model that the files describe."""
     checkpoint = Checkpoint(found.weights)
     if store.is_stored(checkpoint):
-        found.beside(store.TOKENIZER)  # of the hub: into the cache, beside the weights
+        if store.has_tokenizer(checkpoint):
+            found.beside(store.TOKENIZER)  # of the hub: into the cache, beside the weights
         return store.read(found.weights[0], image_size=image_size, place=found.place)
     read = _describe(found, image_size)
     kind, fields = Model, {}

@@ -55,7 +55,7 @@ def test_class_names(labels, names):
 @pytest.mark.parametrize(
     ("document", "message"),
     [
-        ({"model_type": "swin"}, r"\['vit', 'deit', 'ijepa', 'dinov2', 'dinov2_with_registers'\].*'swin'"),
+        ({"model_type": "swin"}, r"\['vit', 'deit', 'ijepa', 'dinov2', 'dinov2_with_registers', 'clip', 'siglip'\].*'swin'"),
         ({"architectures": ["ViTForMaskedImageModeling"]}, r"\['ViTModel', 'ViTForImageClassification'\].*'ViTForMaskedImageModeling'"),
         ({"architectures": None}, "must name the class that wrote the checkpoint"),
         ({"architectures": ["DeiTModel"]}, "must name the class that wrote the checkpoint"),
