@@ -81,7 +81,8 @@ def find_local(path: Path) -> Found:
         _check_link(folder / file, folder)
         return folder / file if (folder / file).exists() else None
 
-    return Found(name, str(path), weights, beside(_config_of(weights)), beside)
+    config = OPEN_CLIP_CONFIG if weights[0].name == OPEN_CLIP_WEIGHTS else CONFIG
+    return Found(name, str(path), weights, beside(config), beside)
 
 
 def _check_link(file: Path, folder: Path) -> None:
@@ -123,38 +124,35 @@ def find_on_hub(name: str, revision: str | None, check: Callable[[Found], object
         raise ValueError(
             f"{name!r} is neither a folder or file that exists nor a hub repository, which is written org/repo or org/repo@revision."
         )
-    config = _download(repository, CONFIG, revision) or _download(repository, OPEN_CLIP_CONFIG, revision)
+    config = _download(repository, CONFIG, revision)
     commit = _commit(config) or revision  # the weights of the same commit, should the branch move
     found = Found(label, f"{repository}@{commit}", (), config, lambda file: _download(repository, file, commit), architecture, tag)
     if config is not None:
         check(found)
     weights = _download_weights(repository, commit)
-    if config is not None and config.name != _config_of(weights):  # the other library's, beside weights that are not there
-        config = _download(repository, _config_of(weights), commit)
-    return dataclasses.replace(found, weights=weights, config=config, place=f"{repository}@{_commit(weights[0]) or commit}")
+    if not weights and (config := _download(repository, OPEN_CLIP_CONFIG, commit)) is not None:
+        commit = _commit(config) or commit
+        found = dataclasses.replace(found, config=config, beside=lambda file: _download(repository, file, commit))
+        check(found)
+        weights = tuple(filter(None, [_download(repository, OPEN_CLIP_WEIGHTS, commit)]))
+    if not weights:
+        raise _no_weights(f"The hub repository {repository!r}", _listing(repository, commit))
+    return dataclasses.replace(found, weights=weights, place=f"{repository}@{_commit(weights[0]) or commit}")
 
 
 def _download_weights(repository: str, revision: str | None) -> tuple[Path, ...]:
-    """The weights, in one file or in shards."""
+    """The weights, in one file or in shards; none, where the repository has neither."""
     weights = _download(repository, WEIGHTS, revision)
     if weights is not None:
         return (weights,)
     index = _download(repository, _INDEX, revision)
     if index is None:
-        weights = _download(repository, OPEN_CLIP_WEIGHTS, revision)
-        if weights is not None:
-            return (weights,)
-        raise _no_weights(f"The hub repository {repository!r}", _listing(repository, revision))
+        return ()
     shards = {name: _download(repository, name, revision) for name in _shards(index)}
     missing = [name for name, file in shards.items() if file is None]
     if missing:
         raise FileNotFoundError(f"The hub repository {repository!r} lacks {missing}, which its {_INDEX} names. Try another revision.")
     return tuple(file for file in shards.values() if file is not None)
-
-
-def _config_of(weights: tuple[Path, ...]) -> str:
-    """The name of the file that describes weights of that name."""
-    return OPEN_CLIP_CONFIG if weights[0].name == OPEN_CLIP_WEIGHTS else CONFIG
 
 
 def _of_timm(name: str) -> tuple[str, str, str]:

@@ -170,7 +170,8 @@ def _assemble(found: Found, image_size: tuple[int, int] | None) -> Model:
     by_numpy = found.weights[0].suffix == ".npz"
     checkpoint = Npz(found.weights[0]) if by_numpy else Checkpoint(found.weights)
     if store.is_stored(checkpoint):
-        found.beside(store.TOKENIZER)  # of the hub: into the cache, beside the weights
+        if store.has_tokenizer(checkpoint):
+            found.beside(store.TOKENIZER)  # of the hub: into the cache, beside the weights
         return store.read(found.weights[0], image_size=image_size, place=found.place)
     what = repr(found.place)
     read: Any = big_vision.describe(checkpoint, image_size=image_size, what=what) if by_numpy else _describe(found, image_size)

@@ -44,6 +44,11 @@ def is_stored(checkpoint: Checkpoint) -> bool:
     return _ENTRY in checkpoint.metadata
 
 
+def has_tokenizer(checkpoint: Checkpoint) -> bool:
+    """Whether `save` wrote a tokenizer beside it."""
+    return '"tokenizer": {' in checkpoint.metadata[_ENTRY]
+
+
 def save(model: Model, directory: str | os.PathLike, *, quantise: bool = False) -> Path:
     """Write a model to `directory/model.safetensors`; what `read` gives back is equal.
 

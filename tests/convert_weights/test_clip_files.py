@@ -2,6 +2,7 @@
 
 import json
 
+import huggingface_hub.constants
 import jax
 import numpy as np
 import pytest
@@ -119,6 +120,28 @@ def test_weights_of_transformers_come_first(tmp_path):
     save_file({"junk": np.zeros(1, np.float32)}, tmp_path / "open_clip_model.safetensors")
     (tmp_path / "open_clip_config.json").write_text("{}")
     assert_same(hub.load(tmp_path).params, params)
+
+
+def test_a_repository_of_open_clip_in_the_cache(tmp_path, monkeypatch):
+    """Without a network: it has neither config.json nor weights under the other libraries' names."""
+    monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_CACHE", str(tmp_path))
+    monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_OFFLINE", True)
+    commit, root = "0123456789abcdef" * 2 + "01234567", tmp_path / "models--org--clip"
+    snapshot, absent = root / "snapshots" / commit, root / ".no_exist" / commit
+    for folder in (snapshot, absent, root / "refs"):
+        folder.mkdir(parents=True)
+    (root / "refs" / "main").write_text(commit)
+    for name in ("config.json", "model.safetensors", "model.safetensors.index.json", "tokenizer.json", "tokenizer_config.json"):
+        (absent / name).touch()
+    (absent / "special_tokens_map.json").touch()
+    read = open_clip.describe({"model_cfg": OPEN})
+    params = random_state(read)
+    save_file(to_state(params, read), snapshot / "open_clip_model.safetensors")
+    (snapshot / "open_clip_config.json").write_text(json.dumps({"model_cfg": OPEN}))
+    write_tokenizer(snapshot)
+    model = hub.load("org/clip")
+    assert_same(model.params, params)
+    assert model.source.startswith(f"org/clip@{commit} sha256:")
 
 
 def test_an_image_tower_alone_needs_no_tokenizer(tmp_path):

@@ -67,13 +67,13 @@ def cache(tmp_path, monkeypatch) -> Path:
     return tmp_path / "cache"
 
 
-def fill(cache: Path, repository: str, folder: Path, absent: str = "") -> None:
+def fill(cache: Path, repository: str, folder: Path, absent: tuple[str, ...] = ()) -> None:
     root = cache / f"models--{repository.replace('/', '--')}"
     for part in ("blobs", f"snapshots/{COMMIT}", "refs", f".no_exist/{COMMIT}"):
         (root / part).mkdir(parents=True)
     (root / "refs" / "main").write_text(COMMIT)
-    if absent:
-        (root / ".no_exist" / COMMIT / absent).touch()
+    for name in absent:
+        (root / ".no_exist" / COMMIT / name).touch()
     for file in folder.iterdir():
         blob = root / "blobs" / hashlib.sha256(file.read_bytes()).hexdigest()
         file.rename(blob)
@@ -87,7 +87,7 @@ def test_a_repository_in_the_cache(cache, tmp_path):
     assert_same(model.params, params)
     assert model.source.startswith(f"org/repo@{COMMIT} sha256:")
     write(tmp_path / "two", processor=None)
-    fill(cache, "org/bare", tmp_path / "two", absent="preprocessor_config.json")
+    fill(cache, "org/bare", tmp_path / "two", absent=("preprocessor_config.json", "processor_config.json"))
     with pytest.raises(FileNotFoundError, match=rf"'org/bare@{COMMIT}' needs a preprocessor_config\.json"):
         hub.load("org/bare")
 
