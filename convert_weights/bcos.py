@@ -14,6 +14,7 @@ from collections.abc import Mapping
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 
 from convert_weights.architectures import near_names
@@ -74,24 +75,24 @@ class Description:
         return "bcos_vit" if isinstance(self.config, BcosViTConfig) else "vit"
 
     def params(self, arrays: Mapping[str, np.ndarray], *, what: str = "the checkpoint") -> dict[str, Any]:
-        """The parameters that a state dict of the repository holds, NumPy float32; `what` to call it in errors.
+        """The parameters that a state dict of the repository holds, float32, on the default device; `what` to call it in errors.
 
         Raises:
             ConversionError: listing missing, leftover and misshapen arrays.
         """
         config = self.config
         if isinstance(config, BcosViTConfig):
-            rows, shapes = _bcos_table(config), jax.eval_shape(lambda key: bcos_config.init_params(key, config), jax.random.key(0))
+            rows, shapes = _bcos_table(config), jax.eval_shape(lambda: bcos_config.init_params(jax.random.key(0), config))
             fixed = flatten(bcos_config.constants(config, self.logit_bias))
         else:
-            rows, shapes = _plain_table(), jax.eval_shape(lambda key: vit_config.init_params(key, config), jax.random.key(0))
+            rows, shapes = _plain_table(), jax.eval_shape(lambda: vit_config.init_params(jax.random.key(0), config))
             fixed = {
                 "position_embedding": sine_cosine_positions(config.grid, config.width),
                 "blocks/attention/proj/bias": np.zeros((config.depth, config.width)),
             }
         held = {path: shape for path, shape in flatten(shapes).items() if path not in fixed}
         converted = flatten(convert(arrays, rows, unflatten(held), what=what))
-        return unflatten(converted | {path: np.asarray(value, np.float32) for path, value in fixed.items()})
+        return unflatten(converted | {path: jnp.asarray(value, np.float32) for path, value in fixed.items()})
 
 
 def is_named(document: Mapping[str, Any]) -> bool:

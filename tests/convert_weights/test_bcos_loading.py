@@ -63,7 +63,7 @@ def write(folder, name: str, **more):
         params |= jax.device_get(constants(read.config, read.logit_bias))
         state = to_theirs(params, "0.", ".linear")
     else:
-        params["position_embedding"] = sine_cosine_positions(read.config.grid, 8).astype(np.float32)
+        params["position_embedding"] = sine_cosine_positions(read.config.grid, 8)
         params["blocks"]["attention"]["proj"]["bias"] *= 0
         state = to_theirs(params, "", "")
     folder.mkdir(exist_ok=True)

@@ -141,14 +141,14 @@ def test_images_that_do_not_fit():
         jax.eval_shape(network.forward, network.params, jnp.ones((12, 0, 3)))
 
 
-def test_sines_and_cosines(x64):
+def test_sines_and_cosines():
     found = sine_cosine_positions((3, 5), 16).reshape(3, 5, 4, 4)
     for row, column, index in ((0, 0, 0), (2, 4, 3), (1, 3, 2)):
         frequency = 10000 ** (-index / 3)
         across, down = column * frequency, row * frequency
-        np.testing.assert_allclose(found[row, column, :, index], [np.sin(across), np.cos(across), np.sin(down), np.cos(down)], atol=1e-14)
+        np.testing.assert_allclose(found[row, column, :, index], [np.sin(across), np.cos(across), np.sin(down), np.cos(down)], atol=1e-7)
     np.testing.assert_array_equal(sine_cosine_positions((2, 4), 16).reshape(2, 4, 4, 4), found[:2, :4])
-    with pytest.raises(ValueError, match="multiple of 4, at least 8; got 6"):
+    with pytest.raises(ValueError, match="multiple of 4; got 6"):
         sine_cosine_positions((2, 2), 6)
 
 
