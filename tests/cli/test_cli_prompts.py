@@ -17,7 +17,8 @@ def model():
 
 def test_every_prompt_is_explained(tiny, folder, capsys):
     assert (
-        main(["explain", "cat.png", "--samples", "2", "--prompt", "dog", "--prompt", "cat", "--template", "a photo of a {}", "--json"]) == 0
+        main(["explain", "cat.png", "--method", "random", "--prompt", "dog", "--prompt", "cat", "--template", "a photo of a {}", "--json"])
+        == 0
     )
     (result,) = json.loads(capsys.readouterr().out)["photos"]
     assert [target["name"] for target in result["targets"]] == ["dog", "cat"]
