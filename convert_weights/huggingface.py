@@ -18,7 +18,7 @@ import numpy as np
 from convert_weights.huggingface_keys import dinov3_table, table
 from convert_weights.huggingface_positions import beit_fields, dinov3_fields
 from convert_weights.image_processor import read_preprocessing
-from convert_weights.options import pair
+from convert_weights.options import pair, whole
 from convert_weights.table import convert
 from dave_jax.models.positions import check_tiling
 from dave_jax.models.preprocess import Preprocessing
@@ -71,7 +71,7 @@ _KINDS = {
 }
 """By `model_type`."""
 
-_ACTIVATIONS = {
+ACTIVATIONS = {
     **{"gelu": "gelu", "gelu_python": "gelu", "quick_gelu": "quick_gelu", "relu": "relu", "silu": "silu", "swish": "silu"},
     **dict.fromkeys(("gelu_new", "gelu_pytorch_tanh", "gelu_python_tanh", "gelu_fast"), "gelu_tanh"),
 }
@@ -164,7 +164,7 @@ def describe(
         checkpoint_size, patch_size = pair(document.get("image_size", 224)), pair(document.get("patch_size", kind.defaults["patch_size"]))
         preprocessing = read_preprocessing(processor, processor=kind.processor, image_size=image_size, what=processor_what)
         check_tiling(preprocessing.image_size, patch_size)
-        names = _class_names(document) if heads else []
+        names = read_class_names(document) if heads else []
         pooling = kind.pooling if heads else kind.feature_pooling
         fields: dict[str, Any] = {"pooling": pooling} | _network({**kind.defaults, **document}, kind, what)
         if kind.stem == "DeiT":  # the second token, with a head of its own or without
@@ -199,11 +199,11 @@ def _kind(document: Mapping[str, Any], what: str) -> tuple[_Kind, str]:
 
 def _network(options: Mapping[str, Any], kind: _Kind, what: str) -> dict[str, Any]:
     """The fields of `ViTConfig` that are options of transformers' configurations."""
-    width, heads = _whole(options, "hidden_size", 768), _whole(options, "num_attention_heads", 12)
+    width, heads = whole(options, "hidden_size", 768), whole(options, "num_attention_heads", 12)
     activation = options.get("hidden_act", "gelu")
     problems = []
-    if activation not in _ACTIVATIONS:
-        problems.append(f"hidden_act {activation!r} is none of {sorted(_ACTIVATIONS)}")
+    if activation not in ACTIVATIONS:
+        problems.append(f"hidden_act {activation!r} is none of {sorted(ACTIVATIONS)}")
     if options.get("num_channels", 3) != 3:
         problems.append(f"num_channels must be 3; got {options['num_channels']!r}")
     if (head_dim := options.get("head_dim")) is not None and head_dim * heads != width:
@@ -217,37 +217,30 @@ def _network(options: Mapping[str, Any], kind: _Kind, what: str) -> dict[str, An
         raise ValueError(f"{what} has options that dave_jax does not support: {'; '.join(problems)}. Use another checkpoint.")
     fields: dict[str, Any] = {
         "width": width,
-        "depth": _whole(options, "num_hidden_layers", 12),
+        "depth": whole(options, "num_hidden_layers", 12),
         "num_heads": heads,
         "eps": float(options["layer_norm_eps"]),
-        "activation": _ACTIVATIONS[activation],
+        "activation": ACTIVATIONS[activation],
         "qkv_bias": bool(options.get("qkv_bias", True)),
         "class_token": kind.stem != "IJepa",
         "position_resampling": "bicubic",
     }
     if "mlp_ratio" not in options:
-        return fields | {"mlp_width": _whole(options, "intermediate_size", None)} | own
+        return fields | {"mlp_width": whole(options, "intermediate_size", None)} | own
     fields |= {"mlp_width": int(width * options["mlp_ratio"]), "layer_scale": True}
     if options.get("use_swiglu_ffn"):  # two thirds of the width, rounded up to eights
         fields |= {"gated_mlp": True, "activation": "silu", "mlp_width": (int(fields["mlp_width"] * 2 / 3) + 7) // 8 * 8}
     if kind.stem == "Dinov2WithRegisters":
-        fields |= {"num_registers": _whole(options, "num_register_tokens", 4), "position_resampling": "antialiased"}
+        fields |= {"num_registers": whole(options, "num_register_tokens", 4), "position_resampling": "antialiased"}
     return fields
 
 
-def _class_names(document: Mapping[str, Any]) -> list[str]:
+def read_class_names(document: Mapping[str, Any]) -> list[str]:
     """The names of the classes by number; transformers leaves its own names of two classes out of the file."""
     names = document.get("id2label")
     if names is None:
-        return [f"LABEL_{index}" for index in range(min(_whole(document, "num_labels", 2), MOST["num_classes"] + 1))]
+        return [f"LABEL_{index}" for index in range(min(whole(document, "num_labels", 2), MOST["num_classes"] + 1))]
     by_number = {str(number): str(name) for number, name in names.items()}
     if set(by_number) != {str(number) for number in range(len(by_number))}:
         raise KeyError(f"id2label must have the numbers 0 to {len(by_number) - 1}")
     return [by_number[str(number)] for number in range(len(by_number))]
-
-
-def _whole(options: Mapping[str, Any], name: str, default: int | None) -> int:
-    value = options.get(name, default)
-    if not isinstance(value, int) or isinstance(value, bool):
-        raise TypeError(f"{name} must be a whole number; got {value!r}")
-    return value

@@ -6,10 +6,10 @@ from typing import Any
 
 import numpy as np
 
-from convert_weights.huggingface import _ACTIVATIONS, _class_names, _whole
+from convert_weights.huggingface import ACTIVATIONS, read_class_names
 from convert_weights.image_processor import read_preprocessing
 from convert_weights.layouts import dense, norm, parts, patches, tokens, vector
-from convert_weights.options import pair
+from convert_weights.options import pair, whole
 from convert_weights.table import Entry
 from convert_weights.tokenizer_files import Beside, read_tokenizer
 from convert_weights.towers import SCALARS, Description, packed, under
@@ -80,7 +80,7 @@ def describe(
         image = _section({"vision_config": document} if alone else document, "vision_config", _DEFAULTS[stem][0])
         text = _section(document, "text_config", _DEFAULTS[stem][1])
         check_tiling(preprocessing.image_size, pair(image["patch_size"]))
-        names = _class_names(document) if architecture.endswith("ForImageClassification") else []
+        names = read_class_names(document) if architecture.endswith("ForImageClassification") else []
         fields = _image(image, stem, what) | _head(architecture, document, image, len(names))
         config: ImageTextConfig | ViTConfig = ViTConfig(image_size=preprocessing.image_size, **fields)
         reader = None
@@ -128,9 +128,9 @@ def _image(options: Mapping[str, Any], stem: str, what: str) -> dict[str, Any]:
 def _head(architecture: str, document: Mapping[str, Any], image: Mapping[str, Any], classes: int) -> dict[str, Any]:
     """What stands behind the image tower's blocks."""
     if architecture == "CLIPModel":
-        return {"projection": _whole(document, "projection_dim", 512), "unit_features": True}
+        return {"projection": whole(document, "projection_dim", 512), "unit_features": True}
     if architecture == "CLIPVisionModelWithProjection":
-        return {"projection": _whole(image, "projection_dim", None)}
+        return {"projection": whole(image, "projection_dim", None)}
     if architecture.endswith("ForImageClassification"):
         return {"num_classes": classes, "pooling": "avg", "final_norm": "none" if architecture.startswith("CLIP") else "tokens"}
     if architecture.startswith("Siglip") and not image.get("vision_use_head", True):
@@ -141,17 +141,17 @@ def _head(architecture: str, document: Mapping[str, Any], image: Mapping[str, An
 def _text(options: Mapping[str, Any], stem: str, document: Mapping[str, Any], what: str) -> dict[str, Any]:
     """The fields of the text tower."""
     fields = _blocks(options, what) | {
-        "vocab_size": _whole(options, "vocab_size", None),
-        "context_length": _whole(options, "max_position_embeddings", None),
+        "vocab_size": whole(options, "vocab_size", None),
+        "context_length": whole(options, "max_position_embeddings", None),
     }
     if stem == "CLIP":
-        end = _whole(options, "eos_token_id", None)  # 2 is a mistake of old files, which transformers keeps working
+        end = whole(options, "eos_token_id", None)  # 2 is a mistake of old files, which transformers keeps working
         pooling = {"pooling": "argmax"} if end == 2 else {"pooling": "end", "end_id": end}
-        return fields | pooling | {"causal": True, "projection": _whole(document, "projection_dim", 512)}
+        return fields | pooling | {"causal": True, "projection": whole(document, "projection_dim", 512)}
     projection = options.get("projection_size") or options["hidden_size"]
     return (
         fields
-        | {"causal": False, "pooling": "last", "projection": _whole({"projection_size": projection}, "projection_size", None)}
+        | {"causal": False, "pooling": "last", "projection": whole({"projection_size": projection}, "projection_size", None)}
         | {"projection_bias": True}
     )
 
@@ -159,15 +159,15 @@ def _text(options: Mapping[str, Any], stem: str, document: Mapping[str, Any], wh
 def _blocks(options: Mapping[str, Any], what: str) -> dict[str, Any]:
     """The fields that both towers have."""
     activation = options["hidden_act"]
-    if activation not in _ACTIVATIONS:
-        raise ValueError(f"{what}: hidden_act must be one of {sorted(_ACTIVATIONS)}; got {activation!r}. Use another checkpoint.")
+    if activation not in ACTIVATIONS:
+        raise ValueError(f"{what}: hidden_act must be one of {sorted(ACTIVATIONS)}; got {activation!r}. Use another checkpoint.")
     return {
-        "width": _whole(options, "hidden_size", None),
-        "depth": _whole(options, "num_hidden_layers", None),
-        "num_heads": _whole(options, "num_attention_heads", None),
-        "mlp_width": _whole(options, "intermediate_size", None),
+        "width": whole(options, "hidden_size", None),
+        "depth": whole(options, "num_hidden_layers", None),
+        "num_heads": whole(options, "num_attention_heads", None),
+        "mlp_width": whole(options, "intermediate_size", None),
         "eps": float(options["layer_norm_eps"]),
-        "activation": _ACTIVATIONS[activation],
+        "activation": ACTIVATIONS[activation],
     }
 
 

@@ -40,6 +40,18 @@ def pair(size: Any) -> tuple[int, int]:
     return int(height), int(width)
 
 
+def whole(options: Mapping[str, Any], name: str, default: int | None) -> int:
+    """An option of a JSON document that is a whole number.
+
+    Raises:
+        TypeError: it is something else.
+    """
+    value = options.get(name, default)
+    if not isinstance(value, int) or isinstance(value, bool):
+        raise TypeError(f"{name} must be a whole number; got {value!r}")
+    return value
+
+
 class Options:
     """Constructor options being read: remembers what was read, and every problem."""
 
