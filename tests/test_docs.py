@@ -251,6 +251,11 @@ def test_the_readmes_picture_can_be_made(tmp_path):
         assert made.mode == shown.mode == "RGB" and made.size == shown.size
 
 
+def test_the_table_of_checkpoints_is_what_loads():
+    made = runpy.run_path(str(ROOT / "docs" / "make_coverage.py"))
+    assert made["BEGIN"] + made["table"]() + made["END"] in made["PAGE"].read_text(encoding="utf-8"), "run docs/make_coverage.py"
+
+
 def test_the_card_of_the_embedded_model_is_true():
     card, model = (ROOT / "docs" / "default_model.md").read_text(encoding="utf-8"), dave.load()
     config = model.forward.config
