@@ -22,9 +22,10 @@ from convert_weights.layouts import convolution, dense, norm, parts
 from convert_weights.table import Entry, convert, flatten, unflatten
 from dave_jax.models import bcos_config, vit_config
 from dave_jax.models.bcos_config import BcosViTConfig
+from dave_jax.models.config_checks import MOST
 from dave_jax.models.positions import check_tiling, sine_cosine_positions
 from dave_jax.models.preprocess import Preprocessing
-from dave_jax.models.vit_config import MOST, ViTConfig
+from dave_jax.models.vit_config import ViTConfig
 
 _SIZES = {  # width, heads, width of the MLP, blocks without and with a stem, the stem's channels
     "ti": (192, 3, 768, 12, 11, (24, 48, 96, 192)),

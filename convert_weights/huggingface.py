@@ -20,9 +20,10 @@ from convert_weights.huggingface_positions import beit_fields, dinov3_fields
 from convert_weights.image_processor import read_preprocessing
 from convert_weights.options import pair, whole
 from convert_weights.table import convert
+from dave_jax.models.config_checks import MOST
 from dave_jax.models.positions import check_tiling
 from dave_jax.models.preprocess import Preprocessing
-from dave_jax.models.vit_config import MOST, ViTConfig, init_params
+from dave_jax.models.vit_config import ViTConfig, init_params
 from dave_jax.models.vit_positions import resamplings
 
 

@@ -163,7 +163,7 @@ def params_from_arrays(
     not_needed: Iterable[str] = (),
     what: str = "the checkpoint",
 ) -> dict[str, Any]:
-    """A timm state dict as parameters of `config`, NumPy float32; see `timm.params_from_arrays`.
+    """A timm state dict as parameters of `config`; see `timm.params_from_arrays`.
 
     Raises:
         ConversionError: listing missing, leftover and misshapen arrays.

@@ -8,6 +8,7 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
+from dave_jax.models.files import json_object
 from dave_jax.models.tokenizer import Tokenizer
 
 Beside = Callable[[str], Path | None]
@@ -125,12 +126,4 @@ def clip_tokenizer(vocabulary: Mapping[str, Any], merges: str, what: str = "merg
 
 def _read(file: Path | None) -> dict[str, Any]:
     """The JSON object of a file; empty where there is none."""
-    if file is None:
-        return {}
-    try:
-        document = json.loads(file.read_text(encoding="utf-8"))
-    except ValueError as error:
-        raise ValueError(f"{str(file)!r} must be JSON; it is not ({error}). Download or write it again.") from error
-    if not isinstance(document, dict):
-        raise ValueError(f"{str(file)!r} must be a JSON object; it is a {type(document).__name__}. Download or write it again.")
-    return document
+    return {} if file is None else json_object(file)

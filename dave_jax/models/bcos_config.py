@@ -10,7 +10,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, PRNGKeyArray
 
 from dave_jax.effective.bcos import one
-from dave_jax.models.vit_config import MOST
+from dave_jax.models.config_checks import problems_of
 
 Params = dict[str, Any]
 
@@ -42,22 +42,10 @@ class BcosViTConfig:
     temperature: float = 1.0
 
     def __post_init__(self):
-        problems = []
-        for name in ("width", "depth", "num_heads", "mlp_width", "num_classes"):
-            if getattr(self, name) < 1:
-                problems.append(f"{name} must be at least 1; got {getattr(self, name)}")
-        for name in ("depth", "num_classes"):
-            if getattr(self, name) > MOST[name]:
-                problems.append(f"{name} must be at most {MOST[name]}; got {getattr(self, name)}")
-        if min(*self.patch_size, *self.stem_widths) < 1:
-            problems.append(f"patch_size and stem_widths must be at least 1; got {self.patch_size} and {self.stem_widths}")
+        least = dict.fromkeys(("patch_size", "stem_widths", "width", "depth", "num_heads", "mlp_width", "num_classes"), 1)
+        problems = problems_of(self, least=least, positive=("eps", "temperature"))
         if self.width % 4 or self.width < 8:
             problems.append(f"width must be a multiple of 4, at least 8, for sines and cosines along two axes; got {self.width}")
-        if self.num_heads > 0 and self.width % self.num_heads:
-            problems.append(f"num_heads must divide width; got {self.num_heads} heads for width {self.width}")
-        for name in ("eps", "temperature"):
-            if not 0 < getattr(self, name) < math.inf:
-                problems.append(f"{name} must be positive; got {getattr(self, name)}")
         if problems:
             raise ValueError("This is no B-cos vision transformer: " + "; ".join(problems) + ".")
 

@@ -1,7 +1,6 @@
 """`ConvNeXtConfig`: what a checkpoint's arrays do not say about a ConvNeXt, and parameters to start from."""
 
 import dataclasses
-import math
 from typing import Any
 
 import jax
@@ -9,7 +8,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, PRNGKeyArray
 
 from dave_jax.effective.activations import MULTIPLIERS
-from dave_jax.models.vit_config import MOST
+from dave_jax.models.config_checks import problems_of
 
 Params = dict[str, Any]
 
@@ -56,32 +55,23 @@ class ConvNeXtConfig:
     head_width: int = 0
 
     def __post_init__(self):
-        problems = []
-        for name, allowed in (
-            ("stem", STEMS),
-            ("norm", ("layer_norm", "rms_norm")),
-            ("activation", tuple(MULTIPLIERS)),
-            ("final_norm", ("pooled", "positions")),
-        ):
-            if getattr(self, name) not in allowed:
-                problems.append(f"{name} is one of {list(allowed)}; got {getattr(self, name)!r}")
+        problems = problems_of(
+            self,
+            allowed={
+                "stem": STEMS,
+                "norm": ("layer_norm", "rms_norm"),
+                "activation": MULTIPLIERS,
+                "final_norm": ("pooled", "positions"),
+            },
+            least=dict.fromkeys(("depths", "widths", "kernel_sizes", "patch_size"), 1) | {"num_classes": 0, "head_width": 0},
+        )
         if not len(self.depths) == len(self.widths) == len(self.kernel_sizes) > 0:
             lengths = f"{len(self.depths)}, {len(self.widths)} and {len(self.kernel_sizes)}"
             problems.append(f"depths, widths and kernel_sizes must have one entry for each stage; they have {lengths}")
-        for name in ("depths", "widths", "kernel_sizes"):
-            if min(getattr(self, name), default=1) < 1:
-                problems.append(f"{name} must be at least 1; got {getattr(self, name)}")
         if any(size % 2 == 0 for size in self.kernel_sizes):
             problems.append(f"kernel_sizes must be odd; got {self.kernel_sizes}")
-        for name, least in (("num_classes", 0), ("head_width", 0), ("patch_size", 1)):
-            if getattr(self, name) < least:
-                problems.append(f"{name} must be at least {least}; got {getattr(self, name)}")
         if self.head_width and self.final_norm != "pooled":
             problems.append("head_width needs final_norm 'pooled'")
-        if sum(self.depths) > MOST["depth"] or self.num_classes > MOST["num_classes"]:
-            problems.append(f"depths and num_classes must be at most {MOST['depth']} together and {MOST['num_classes']}")
-        if not 0 < self.eps < math.inf:
-            problems.append(f"eps must be positive; got {self.eps}")
         if problems:
             raise ValueError("This is no ConvNeXt: " + "; ".join(problems) + ".")
 

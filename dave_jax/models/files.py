@@ -6,6 +6,7 @@ import os
 import re
 from collections.abc import Callable, Iterable
 from pathlib import Path
+from typing import Any
 
 import huggingface_hub
 from huggingface_hub import errors as hub_errors
@@ -95,6 +96,21 @@ def _check_link(file: Path, folder: Path) -> None:
         allowed.append(folder.resolve().parents[1] / "blobs")
     if file.is_symlink() and not any(target.is_relative_to(place) for place in allowed):
         raise ValueError(f"{str(file)!r} is a link out of its folder, to {str(target)!r}. If you trust it, pass that file, or a copy.")
+
+
+def json_object(file: Path) -> dict[str, Any]:
+    """The JSON object of a file.
+
+    Raises:
+        ValueError: it is none.
+    """
+    try:
+        document = json.loads(file.read_text(encoding="utf-8"))
+    except ValueError as error:
+        raise ValueError(f"{str(file)!r} must be JSON; it is not ({error}). Download or write it again.") from error
+    if not isinstance(document, dict):
+        raise ValueError(f"{str(file)!r} must be a JSON object; it is a {type(document).__name__}. Download or write it again.")
+    return document
 
 
 def find_on_hub(name: str, revision: str | None, check: Callable[[Found], object]) -> Found:

@@ -7,7 +7,6 @@ Weights are read from safetensors alone; nothing is unpickled.
 
 import fnmatch
 import functools
-import json
 import operator
 import os
 from pathlib import Path
@@ -19,7 +18,7 @@ from dave_jax.config import DaveConfig
 from dave_jax.models import store
 from dave_jax.models.checkpoint import Checkpoint
 from dave_jax.models.families import FAMILIES
-from dave_jax.models.files import CONFIG, OPEN_CLIP_CONFIG, Found, find_local, find_on_hub, is_local
+from dave_jax.models.files import CONFIG, OPEN_CLIP_CONFIG, Found, find_local, find_on_hub, is_local, json_object
 from dave_jax.models.image_text import ImageText
 from dave_jax.models.model import Model
 from dave_jax.models.npz import Npz
@@ -131,7 +130,7 @@ def _describe(found: Found, image_size: tuple[int, int] | None) -> Any:
             '{"architecture": "vit_base_patch16_224", "num_classes": 9, "pretrained_cfg": {"mean": [0.5, 0.5, 0.5], "std": [1, 1, 1]}}.'
             " Add one (constructor options that differ from the architecture's go into model_args)."
         )
-    document, what = _object(found.config), repr(str(found.config))
+    document, what = json_object(found.config), repr(str(found.config))
     if found.config.name == OPEN_CLIP_CONFIG:
         return open_clip.describe(document, image_size=image_size, what=what)
     if bcos.is_named(document):
@@ -145,22 +144,11 @@ def _describe(found: Found, image_size: tuple[int, int] | None) -> Any:
             "Add the file of the model that it was trained from, or save its image processor there (save_pretrained)."
         )
     described = {"image_size": image_size, "what": what, "processor_what": repr(str(processor))}
-    settings = _object(processor)
+    settings = json_object(processor)
     if processor.name == _PROCESSORS:  # that of the images beside that of the text
         settings = settings.get("image_processor") or settings
     reader = huggingface_clip if document["model_type"] in huggingface_clip.CLASSES else huggingface
     return reader.describe(document, settings, **described)
-
-
-def _object(file: Path) -> dict[str, Any]:
-    """The JSON object of a file."""
-    try:
-        document = json.loads(file.read_text(encoding="utf-8"))
-    except ValueError as error:
-        raise ValueError(f"{str(file)!r} must be JSON; it is not ({error}). Download or write it again.") from error
-    if not isinstance(document, dict):
-        raise ValueError(f"{str(file)!r} must be a JSON object; it is a {type(document).__name__}. Download or write it again.")
-    return document
 
 
 def _assemble(found: Found, image_size: tuple[int, int] | None) -> Model:

@@ -1,7 +1,6 @@
 """`ResNetConfig`: what a checkpoint's arrays do not say about a ResNet, and parameters to start from."""
 
 import dataclasses
-import math
 from typing import Any
 
 import jax
@@ -9,7 +8,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, PRNGKeyArray
 
 from dave_jax.effective.activations import MULTIPLIERS
-from dave_jax.models.vit_config import MOST
+from dave_jax.models.config_checks import problems_of
 
 Params = dict[str, Any]
 
@@ -48,33 +47,20 @@ class ResNetConfig:
     num_classes: int = 1000
 
     def __post_init__(self):
-        problems = []
-        for name, values, allowed in (
-            ("blocks", self.blocks, tuple(EXPANSION)),
-            ("stem_pool", (self.stem_pool,), ("max", "conv")),
-            ("activation", (self.activation,), tuple(MULTIPLIERS)),
-        ):
-            if wrong := sorted(set(values) - set(allowed)):
-                problems.append(f"{name} is of {list(allowed)}; got {wrong}")
+        problems = problems_of(
+            self,
+            allowed={"blocks": EXPANSION, "stem_pool": ("max", "conv"), "activation": MULTIPLIERS},
+            least=dict.fromkeys(("depths", "widths", "stem_widths", "groups", "base_width"), 1) | {"num_classes": 0},
+        )
         if not len(self.blocks) == len(self.depths) == len(self.widths) > 0:
             lengths = f"{len(self.blocks)}, {len(self.depths)} and {len(self.widths)}"
             problems.append(f"blocks, depths and widths must have one entry for each stage; they have {lengths}")
-        for name in ("depths", "widths", "stem_widths"):
-            if min(getattr(self, name), default=1) < 1:
-                problems.append(f"{name} must be at least 1; got {getattr(self, name)}")
-        for name, least in (("num_classes", 0), ("groups", 1), ("base_width", 1)):
-            if getattr(self, name) < least:
-                problems.append(f"{name} must be at least {least}; got {getattr(self, name)}")
         if len(self.stem_widths) not in (1, 3):
             problems.append(f"stem_widths has one entry (7 x 7) or three (3 x 3); got {self.stem_widths}")
         if "basic" in self.blocks and (self.groups, self.base_width) != (1, 64):
             problems.append("groups and base_width are those of bottlenecks; basic blocks need 1 and 64")
         if not problems and min(map(self.inner_width, range(len(self.depths)))) < 1:
             problems.append(f"base_width {self.base_width} leaves a block of widths {self.widths} without channels")
-        if sum(self.depths) > MOST["depth"] or self.num_classes > MOST["num_classes"]:
-            problems.append(f"depths and num_classes must be at most {MOST['depth']} together and {MOST['num_classes']}")
-        if not 0 < self.eps < math.inf:
-            problems.append(f"eps must be positive; got {self.eps}")
         if problems:
             raise ValueError("This is no ResNet: " + "; ".join(problems) + ".")
 

@@ -1,7 +1,6 @@
 """`TextConfig`: what a checkpoint's arrays do not say about a text tower, and parameters to start from."""
 
 import dataclasses
-import math
 from typing import Any
 
 import jax
@@ -9,12 +8,11 @@ import jax.numpy as jnp
 from jaxtyping import Array, PRNGKeyArray
 
 from dave_jax.effective.activations import MULTIPLIERS
+from dave_jax.models.config_checks import problems_of
 
 Params = dict[str, Any]
 
 POOLINGS = ("argmax", "end", "last")
-MOST = {"vocab_size": 10**7, "context_length": 2**14, "depth": 1000}
-"""More of them is a broken file rather than a network."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -53,21 +51,11 @@ class TextConfig:
     activation: str = "gelu"
 
     def __post_init__(self):
-        problems = []
-        for name, allowed in (("pooling", POOLINGS), ("activation", tuple(MULTIPLIERS))):
-            if getattr(self, name) not in allowed:
-                problems.append(f"{name} is one of {list(allowed)}; got {getattr(self, name)!r}")
-        for name in ("vocab_size", "context_length", "width", "depth", "num_heads", "mlp_width", "projection"):
-            least = 0 if name == "projection" else 1
-            if getattr(self, name) < least:
-                problems.append(f"{name} must be at least {least}; got {getattr(self, name)}")
-        for name, most in MOST.items():
-            if getattr(self, name) > most:
-                problems.append(f"{name} must be at most {most}; got {getattr(self, name)}")
-        if not 0 < self.eps < math.inf:
-            problems.append(f"eps must be positive; got {self.eps}")
-        if self.num_heads > 0 and self.width % self.num_heads:
-            problems.append(f"num_heads must divide width; got {self.num_heads} heads for width {self.width}")
+        problems = problems_of(
+            self,
+            allowed={"pooling": POOLINGS, "activation": MULTIPLIERS},
+            least=dict.fromkeys(("vocab_size", "context_length", "width", "depth", "num_heads", "mlp_width"), 1) | {"projection": 0},
+        )
         if self.pooling == "end" and not 0 <= self.end_id < self.vocab_size:
             problems.append(f"end_id must be a token, from 0 to {self.vocab_size - 1}; got {self.end_id}")
         if problems:

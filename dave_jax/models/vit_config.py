@@ -1,7 +1,6 @@
 """`ViTConfig`: what a checkpoint's arrays do not say about a vision transformer, and parameters to start from."""
 
 import dataclasses
-import math
 from typing import Any
 
 import jax
@@ -9,14 +8,13 @@ import jax.numpy as jnp
 from jaxtyping import Array, PRNGKeyArray
 
 from dave_jax.effective.activations import MULTIPLIERS
+from dave_jax.models.config_checks import problems_of
 from dave_jax.models.positions import RESAMPLINGS
 from dave_jax.models.relative import num_entries
 from dave_jax.models.rotary import Rotary, init_frequencies
 
 Params = dict[str, Any]
 
-MOST = {"depth": 1000, "num_registers": 1000, "num_classes": 10**6}
-"""More of them is a broken file rather than a network, and would not end or not fit anywhere."""
 MOST_PATCHES = 2**16
 
 
@@ -105,28 +103,19 @@ class ViTConfig:
     head_bias: bool = True
 
     def __post_init__(self):
-        problems = []
-        for name, allowed in (
-            ("position_resampling", tuple(RESAMPLINGS)),
-            ("pooling", ("token", "avg", "map", "token_and_mean")),
-            ("norm", ("layer_norm", "rms_norm")),
-            ("activation", tuple(MULTIPLIERS)),
-            ("final_norm", ("tokens", "pooled", "none")),
-        ):
-            if getattr(self, name) not in allowed:
-                problems.append(f"{name} is one of {list(allowed)}; got {getattr(self, name)!r}")
-        least_of = dict.fromkeys(("width", "depth", "num_heads", "mlp_width"), 1)
-        for name, least in (least_of | dict.fromkeys(("num_classes", "num_registers", "projection"), 0)).items():
-            if getattr(self, name) < least:
-                problems.append(f"{name} must be at least {least}; got {getattr(self, name)}")
-        for name, most in MOST.items():
-            if getattr(self, name) > most:
-                problems.append(f"{name} must be at most {most}; got {getattr(self, name)}")
-        if not 0 < self.eps < math.inf:
-            problems.append(f"eps must be positive; got {self.eps}")
-        if self.num_heads > 0 and self.width % self.num_heads:
-            problems.append(f"num_heads must divide width; got {self.num_heads} heads for width {self.width}")
-        elif self.rotary and self.num_heads > 0 and (self.width // self.num_heads) % 4:
+        problems = problems_of(
+            self,
+            allowed={
+                "position_resampling": RESAMPLINGS,
+                "pooling": ("token", "avg", "map", "token_and_mean"),
+                "norm": ("layer_norm", "rms_norm"),
+                "activation": MULTIPLIERS,
+                "final_norm": ("tokens", "pooled", "none"),
+            },
+            least=dict.fromkeys(("width", "depth", "num_heads", "mlp_width"), 1)
+            | dict.fromkeys(("num_classes", "num_registers", "projection"), 0),
+        )
+        if self.rotary and not problems and (self.width // self.num_heads) % 4:
             problems.append(f"rotary needs heads of a multiple of 4 channels; got {self.num_heads} heads for width {self.width}")
         if self.pool_num_heads is not None and (self.pool_num_heads < 1 or self.width % self.pool_num_heads):
             problems.append(f"pool_num_heads must divide width; got {self.pool_num_heads} heads for width {self.width}")

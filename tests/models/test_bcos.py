@@ -159,7 +159,7 @@ def test_sines_and_cosines():
         ({"num_heads": 3}, "num_heads must divide width; got 3 heads for width 8"),
         ({"depth": 0}, "depth must be at least 1"),
         ({"num_classes": 10**7}, "num_classes must be at most 1000000"),
-        ({"stem_widths": (4, 0)}, "patch_size and stem_widths must be at least 1"),
+        ({"stem_widths": (4, 0)}, "stem_widths must be at least 1"),
         ({"temperature": 0.0}, "temperature must be positive; got 0.0"),
     ],
 )

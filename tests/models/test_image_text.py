@@ -177,7 +177,7 @@ def test_what_the_configurations_must_be():
     for change, message in (
         ({"width": 13}, "num_heads must divide width"),
         ({"vocab_size": 10**9}, "vocab_size must be at most"),
-        ({"context_length": 10**6, "depth": 10**4}, "context_length must be at most.*depth must be at most"),
+        ({"context_length": 10**6, "depth": 10**4}, "depth must be at most.*context_length must be at most"),
         ({"pooling": "first"}, "pooling is one of"),
         ({"pooling": "end", "end_id": 99}, "end_id must be a token"),
     ):

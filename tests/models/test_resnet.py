@@ -13,9 +13,9 @@ SMALL = {"blocks": ("basic",), "depths": (1,), "widths": (4,), "stem_widths": (4
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"blocks": ("plain",)}, r"blocks is of \['basic', 'bottleneck'\]; got \['plain'\]"),
-        ({"activation": "mish"}, "activation is of"),
-        ({"stem_pool": "avg"}, "stem_pool is of"),
+        ({"blocks": ("plain",)}, r"blocks is one of \['basic', 'bottleneck'\]; got \('plain',\)"),
+        ({"activation": "mish"}, "activation is one of"),
+        ({"stem_pool": "avg"}, "stem_pool is one of"),
         ({"depths": (1, 1)}, "one entry for each stage; they have 1, 2 and 1"),
         ({"depths": (0,)}, r"depths must be at least 1; got \(0,\)"),
         ({"widths": (-4,)}, "widths must be at least 1"),

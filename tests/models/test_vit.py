@@ -26,7 +26,15 @@ OPTIONS = [
     {"pooling": "token_and_mean", "num_registers": 1, "layer_scale": True, "num_classes": 4},
     {"distillation_token": True, "pre_norm": True, "patch_bias": False, "qkv_bias": False, "proj_bias": False},
     {"norm": "rms_norm", "gated_mlp": True, "activation": "silu", "query_key_norm": True, "attention_norm": True, "mlp_norm": True},
-    {"patch_norm": True, "eps": 0.1, "patch_norm_eps": 0.3},
+    {
+        "patch_norm": True,
+        "eps": 0.1,
+        "patch_norm_eps": 0.3,
+        "projection": 6,
+        "projection_bias": True,
+        "unit_features": True,
+        "head_bias": False,
+    },
     {"rotary": Rotary(temperature=20.0, reference=(3, 5), order="xy"), "position_embedding": False, "key_bias": False, "num_registers": 2}
     | {"pooling": "map", "pool_prefix": True, "pool_num_heads": 4, "pool_mlp_width": 12},
     {"rotary": Rotary("learned", offset=1.0), "relative_position": True, "post_norm": True, "layer_scale": True, "mlp_layer_scale": False},
@@ -117,6 +125,10 @@ def slow_vit(params, image, config):
         pooled = pooled + mlp(params["pool"]["mlp"], norm(params["pool"]["mlp_norm"], pooled))
     if config.final_norm == "pooled":
         pooled = norm(params["final_norm"], pooled)
+    if "projection" in params:
+        pooled = dense(params["projection"], pooled)
+    if config.unit_features:
+        pooled = pooled / math.sqrt(pooled @ pooled)
     logits = dense(params["head"], pooled) if "head" in params else pooled
     if config.distillation_token:
         logits = (logits + dense(params["distillation_head"], tokens[1])) / 2
