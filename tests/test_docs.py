@@ -98,7 +98,7 @@ def commands() -> list[tuple[Block, str]]:
 
 def quick_and_slow(cases: list[Any], page_of: Any) -> list[Any]:
     """The README's and CONTRIBUTING's run with the other tests, the pages' with the slow ones."""
-    return [case if page_of(case).parent == ROOT else pytest.param(*case, marks=pytest.mark.slow) for case in cases]
+    return [pytest.param(*case, marks=() if page_of(case).parent == ROOT else pytest.mark.slow) for case in cases]
 
 
 def identify(value: Any) -> str:

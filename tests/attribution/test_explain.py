@@ -51,7 +51,13 @@ def slow_samples(model, image, target, key, config, decomposition="effective"):
 
 
 @pytest.mark.parametrize(
-    "changes", [{}, {"schedule": "angle", "pull_back": "inverse"}, {"random_blur": True, "random_padding": True}], ids=str
+    "changes",
+    [
+        {},
+        pytest.param({"schedule": "angle", "pull_back": "inverse"}, marks=pytest.mark.slow),
+        pytest.param({"random_blur": True, "random_padding": True}, marks=pytest.mark.slow),
+    ],
+    ids=str,
 )
 def test_equals_slow_version(model, images, changes):
     config = dataclasses.replace(CONFIG, **changes)
@@ -70,6 +76,7 @@ def test_post_processing_follows(model, images):
     assert np.allclose(heat.max((1, 2)), 1.0) and float(heat.min()) >= 0.0
 
 
+@pytest.mark.slow
 def test_same_map_for_any_chunk(x64):
     """In double precision: the law is exact, and in float32 matrix products of other sizes round otherwise."""
     model = tiny_model()
@@ -131,6 +138,7 @@ def test_streaming_mean_is_the_mean(model, images):
         assert float(jnp.abs(mean - streamed).max()) < 1e-6 * float(jnp.abs(mean).max())
 
 
+@pytest.mark.slow
 def test_streaming_mean_holds_one_chunk():
     from dave_jax.attribution.explain import _explain
     from dave_jax.effective.decomposition import effective

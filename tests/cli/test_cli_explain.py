@@ -8,6 +8,7 @@ from pathlib import Path
 
 import jax
 import numpy as np
+import pytest
 from command_line import NAMES
 
 import dave_jax as dave
@@ -68,6 +69,7 @@ def test_provenance_tells_all_that_a_map_depends_on(tiny, folder):
     np.testing.assert_array_equal(saved["map"], np.asarray(again)[0])
 
 
+@pytest.mark.slow
 def test_fewer_samples_than_the_models_own_chunk(model, folder, monkeypatch):
     model = dataclasses.replace(model, config=dataclasses.replace(model.config, chunk_size=4))
     monkeypatch.setattr("dave_jax.load", lambda name=None, *, image_size=None: model)
@@ -140,6 +142,7 @@ def test_a_name_that_the_terminal_cannot_show(tiny, folder, monkeypatch):
     assert b"l\\xf6we.png" in sys.stdout.buffer.getvalue()  # pyright: ignore[reportAttributeAccessIssue]
 
 
+@pytest.mark.slow
 def test_progress_goes_to_a_terminal_only(tiny, folder, monkeypatch, capsys):
     class Terminal(io.StringIO):
         def isatty(self):

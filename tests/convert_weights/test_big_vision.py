@@ -34,8 +34,8 @@ def write(path, twin=None, *, prefix="params/", change=lambda arrays: arrays):
 @pytest.mark.parametrize(
     ("twin", "prefix"),
     [
-        (Twin("avg"), ""),
-        (Twin("token", scan=True), "opt/target/"),
+        pytest.param(Twin("avg"), "", marks=pytest.mark.slow),
+        pytest.param(Twin("token", scan=True), "opt/target/", marks=pytest.mark.slow),
         (Twin("map"), "params/img/"),
         (Twin("avg", learned=False), "params/"),
     ],

@@ -121,6 +121,7 @@ def test_block_vjp_is_the_product_of_its_branches(x64):
     assert jnp.allclose(pulled, middle + attention.transpose()(middle), rtol=0, atol=1e-12)
 
 
+@pytest.mark.slow
 def test_gradient_is_not_effective():
     """Else the tests above could not tell a frozen operator from a live one."""
     x = _normal(1, N, D)
@@ -133,12 +134,17 @@ def test_gradient_is_not_effective():
     "options",
     [
         {},
-        {"pooling": "avg", "final_norm": "pooled", "class_token": False},
-        {"pooling": "map", "num_registers": 2, "layer_scale": True},
-        {"pooling": "token_and_mean", "num_registers": 1},
-        {"distillation_token": True, "pre_norm": True, "patch_bias": False},
-        {"norm": "rms_norm", "gated_mlp": True, "activation": "silu", "patch_norm": True, "query_key_norm": True},
-        {"rotary": Rotary("learned"), "relative_position": True, "post_norm": True, "position_embedding": False},
+        pytest.param({"pooling": "avg", "final_norm": "pooled", "class_token": False}, marks=pytest.mark.slow),
+        pytest.param({"pooling": "map", "num_registers": 2, "layer_scale": True}, marks=pytest.mark.slow),
+        pytest.param({"pooling": "token_and_mean", "num_registers": 1}, marks=pytest.mark.slow),
+        pytest.param({"distillation_token": True, "pre_norm": True, "patch_bias": False}, marks=pytest.mark.slow),
+        pytest.param(
+            {"norm": "rms_norm", "gated_mlp": True, "activation": "silu", "patch_norm": True, "query_key_norm": True},
+            marks=pytest.mark.slow,
+        ),
+        pytest.param(
+            {"rotary": Rotary("learned"), "relative_position": True, "post_norm": True, "position_embedding": False}, marks=pytest.mark.slow
+        ),
     ],
     ids=str,
 )

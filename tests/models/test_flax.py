@@ -75,7 +75,7 @@ def images():
     return jax.random.normal(jax.random.key(1), (2, 8, 8, 3))
 
 
-@pytest.mark.parametrize("make", [linen_model, nnx_model])
+@pytest.mark.parametrize("make", [pytest.param(linen_model, marks=pytest.mark.slow), nnx_model])
 def test_a_module_is_the_function_that_it_calls(make, images):
     """Logits, gradients by the image under each decomposition, and maps."""
     model, params = make()
@@ -130,7 +130,10 @@ def test_wrapped_parameters_come_back():
     assert all(jnp.array_equal(there[path], back[path]) for path in there)
 
 
-@pytest.mark.parametrize("options", [{}, {"pooling": "map", "num_registers": 1, "norm": "rms_norm", "gated_mlp": True}], ids=str)
+OTHER = {"pooling": "map", "num_registers": 1, "norm": "rms_norm", "gated_mlp": True}
+
+
+@pytest.mark.parametrize("options", [{}, pytest.param(OTHER, marks=pytest.mark.slow)], ids=str)
 def test_the_wrapped_model_is_the_model(options, tiny_images):
     model = tiny_model(**options)
     module, copy = wrapped(model)

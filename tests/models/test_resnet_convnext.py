@@ -65,6 +65,7 @@ def assert_close(a, b, tolerance=1e-12):
     np.testing.assert_allclose(a, b, rtol=0, atol=tolerance * np.abs(b).max())
 
 
+@pytest.mark.slow
 def test_every_decomposition_has_the_values_of_the_plain_twin(name):
     for values in everything(name)["values"].values():
         assert_close(values, everything(name)["plain"])
@@ -79,6 +80,7 @@ def test_the_effective_transformation_is_the_product_of_the_operators(name):
     assert_close(everything(name)["product"], everything(name)["effective"])
 
 
+@pytest.mark.slow
 def test_of_a_relu_network_it_is_the_gradient():
     assert_close(everything("resnet")["effective"], everything("resnet")["gradient"])
     for other in ("resnet_d", "convnext", "convnextv2"):
