@@ -19,6 +19,7 @@ from dave_jax.effective.decomposition import attn_lrp, gim, res_lrp
 from dave_jax.effective.gamma import GammaResidual
 from dave_jax.effective.rules import exponentials
 from dave_jax.effective.tempered import TemperedSoftmax
+from dave_jax.evaluation.run import forget_programs
 
 WANTED = os.environ.get("DAVE_JAX_NETWORKS")
 NUM_NETWORKS = int(WANTED or 12)
@@ -73,6 +74,7 @@ def networks(max_leaves):
 @settings(max_examples=NUM_NETWORKS, deadline=None, derandomize=not WANTED, suppress_health_check=list(HealthCheck), database=None)
 @given(networks(max_leaves=6), st.sampled_from(["gate", "half", "left", "right"]), st.integers(0, 5))
 def test_random_networks(network, gate, seed):
+    forget_programs()
     with jax.enable_x64(True):
         name, body = network
         x = draw(100 + seed, 6, 8)
@@ -100,6 +102,7 @@ EQUAL = {
 )
 @given(networks(max_leaves=4), st.sampled_from(sorted(EQUAL)))
 def test_rules_that_change_nothing(network, which):
+    forget_programs()
     with jax.enable_x64(True):
         name, body = network
         x, cotangent = draw(100, 6, 8), jnp.array([1.0, -2.0, 0.5])
