@@ -147,7 +147,7 @@ def _describe(found: Found, image_size: tuple[int, int] | None) -> Any:
     settings = json_object(processor)
     if processor.name == _PROCESSORS:  # that of the images beside that of the text
         settings = settings.get("image_processor") or settings
-    reader = huggingface_clip if document["model_type"] in huggingface_clip.CLASSES else huggingface
+    reader = huggingface_clip if document["model_type"] in [*huggingface_clip.CLASSES] else huggingface  # it may be any JSON
     return reader.describe(document, settings, **described)
 
 

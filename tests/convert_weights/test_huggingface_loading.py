@@ -127,3 +127,11 @@ def test_absurd_sizes_are_errors_before_anything_is_allocated(name, tmp_path):
     (tmp_path / "config.json").write_text(json.dumps(document | {name: 10**12}))
     with pytest.raises(ConversionError, match="1000000000000"):
         hub.load(tmp_path)
+
+
+def test_a_kind_that_is_no_name(tmp_path):
+    write(tmp_path)
+    document = json.loads((tmp_path / "config.json").read_text())
+    (tmp_path / "config.json").write_text(json.dumps(document | {"model_type": ["vit"]}))
+    with pytest.raises(ValueError, match=r"is for model_type \['vit'\]"):
+        hub.load(tmp_path)
