@@ -23,7 +23,11 @@ def written_examples(path: Path) -> int:
     return sum(len(doctest.DocTestParser().get_examples(text)) for text in texts)
 
 
-@pytest.mark.parametrize("name", MODULES)
+HEAVY = ("dave_jax.attribution.", "dave_jax.evaluation.", "dave_jax.models.convnext", "dave_jax.models.flax", "dave_jax.models.resnet")
+"""Beginnings of the modules whose examples compile much."""
+
+
+@pytest.mark.parametrize("name", [pytest.param(name, marks=pytest.mark.slow if name.startswith(HEAVY) else ()) for name in MODULES])
 def test_examples(name):
     module = importlib.import_module(name)
     assert module.__file__ is not None

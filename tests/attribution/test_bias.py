@@ -56,6 +56,7 @@ def test_terms_add_up(model, x64):
     assert float(jnp.sum(parts.per_block)) == pytest.approx(in_blocks, rel=1e-10)
 
 
+@pytest.mark.slow
 def test_a_term_is_what_its_bias_does(x64):
     """With a one-layer head the head's bias contributes exactly its value; the position embedding's term has a place."""
     model = double(tiny_model())

@@ -68,6 +68,7 @@ def test_equals_slow_version(model, images, changes):
     assert float(jnp.abs(raw[0] - dave.mad_mean(samples[0])).max()) < 1e-6 * scale
 
 
+@pytest.mark.slow
 def test_post_processing_follows(model, images):
     heat = dave.explain(model, images, [0, 1, 2], key=KEY, config=CONFIG)
     raw = dave.explain(model, images, [0, 1, 2], key=KEY, config=CONFIG, raw=True)
@@ -130,6 +131,7 @@ def test_cotangents_are_linear(model, images):
     assert float(jnp.abs(difference - (both[:, 0] - both[:, 1])).max()) < 1e-5 * scale
 
 
+@pytest.mark.slow
 def test_streaming_mean_is_the_mean(model, images):
     mean = dave.explain(model, images, [0, 1, 2], key=KEY, config=dataclasses.replace(CONFIG, aggregation="mean"), raw=True)
     for chunk in (2, 4):  # 4 leaves a rest of 2

@@ -23,6 +23,7 @@ def test_models_lists_names_and_marks_presets(capsys):
     assert listed["deit3_small_patch16_224.fb_in1k"] == 0.5 and listed["deit3_small_patch16_384.fb_in1k"] is None
 
 
+@pytest.mark.slow
 def test_calibrate_prints_and_draws_the_curve(tiny, folder, capsys):
     photos = ["cat.png", "other/cat.jpg", "text.jpg", "grey.png"]
     assert main(["calibrate", *photos, "--tolerance", "0.01", "-o", "new/curve.png", "--json"]) == 1

@@ -46,6 +46,7 @@ def test_explain_writes_what_explain_returns(tiny, folder, capsys):
     assert f"{softmax(tiny.logits(tiny.preprocess('cat.png')))[0, 1]:.1%}  church (1)  <- explained" in printed.out
 
 
+@pytest.mark.slow
 def test_provenance_tells_all_that_a_map_depends_on(tiny, folder):
     options = ["--samples", "3", "--chunk", "2", "--noise-alpha", "0.25", "--seed", "7", "--method", "dave_gradient"]
     assert main(["explain", "cat.png", *options]) == 0

@@ -36,7 +36,7 @@ def write(path, twin=None, *, prefix="params/", change=lambda arrays: arrays):
     [
         pytest.param(Twin("avg"), "", marks=pytest.mark.slow),
         pytest.param(Twin("token", scan=True), "opt/target/", marks=pytest.mark.slow),
-        (Twin("map"), "params/img/"),
+        pytest.param(Twin("map"), "params/img/", marks=pytest.mark.slow),
         (Twin("avg", learned=False), "params/"),
     ],
 )

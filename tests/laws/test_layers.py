@@ -179,6 +179,7 @@ def test_gelu_multiplier_at_zero_is_one_half():
     assert float(y[0, 0]) == 0.0
 
 
+@pytest.mark.slow
 def test_a_new_decomposition_is_one_value():
     """Freezing attention only: differs from both presets, with the same value, and no layer had to know."""
     mine = Decomposition("attention only", attention=freeze)

@@ -155,6 +155,7 @@ def test_the_wrapped_model_is_complete(tiny_images):
     assert float(parts.total) == pytest.approx(float(expected.total), rel=1e-4)
 
 
+@pytest.mark.slow
 def test_gradients_by_the_parameters(tiny_images):
     model = tiny_model()
     module, _ = wrapped(model)
