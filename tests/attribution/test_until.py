@@ -33,7 +33,6 @@ def test_rounds_are_one_call_of_explain():
     np.testing.assert_allclose(found.error, jnp.sqrt(jnp.square(expected).mean((-2, -1))) / size, rtol=1e-3)
 
 
-@pytest.mark.slow
 def test_heat_maps_are_those_of_the_mean():
     found, heat = until(tolerance=0.0), until(tolerance=0.0, raw=False)
     expected = jax.vmap(jax.vmap(lambda one: dave.postprocess(one, STILL)))(found.maps)
