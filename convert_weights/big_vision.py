@@ -17,9 +17,10 @@ import numpy as np
 
 from convert_weights.layouts import tokens, vector
 from convert_weights.table import ConversionError, Entry, convert
-from dave_jax.models.positions import check_tiling, resample_positions, sine_cosine_positions
+from dave_jax.models.positions import check_tiling, sine_cosine_positions
 from dave_jax.models.preprocess import Preprocessing
 from dave_jax.models.vit_config import ViTConfig, init_params
+from dave_jax.models.vit_positions import resamplings
 
 _PREFIXES = ("opt/target/", "params/img/", "params/", "img/", "")
 """In front of the network's names: an optimiser's state, an image tower beside a text tower, or nothing."""
@@ -80,13 +81,14 @@ class _Renamed(Mapping[str, np.ndarray]):
 
     def __init__(self, arrays: Mapping[str, np.ndarray], prefix: str):
         self.arrays, self.places, self.last = arrays, {}, ("", np.zeros(0))
-        for key in (key for key in arrays if key.startswith(prefix)):
+        self.depth = 0  # of the blocks that are stacked
+        for key in sorted((key for key in arrays if key.startswith(prefix)), key=lambda key: not key.endswith("scale")):
             name = key.removeprefix(prefix)
             for pattern, replacement in _NAMES:
                 name = re.sub(pattern, replacement, name)
             if name.startswith("blocks/stacked/"):
-                count = self._read(key).shape[0]
-                self.places |= {name.replace("stacked", str(i)): (key, i) for i in range(count)}
+                self.depth = self.depth or len(self._read(key))  # one small array is read to know it, a norm's
+                self.places |= {name.replace("stacked", str(i)): (key, i) for i in range(self.depth)}
             else:
                 self.places[name] = (key, ...)
 
@@ -97,7 +99,10 @@ class _Renamed(Mapping[str, np.ndarray]):
 
     def __getitem__(self, name: str) -> np.ndarray:
         key, index = self.places[name]
-        return self._read(key)[index]
+        array = self._read(key)
+        if index is not ... and len(array) != self.depth:
+            raise ConversionError(f"Arrays of stacked blocks must have one length, here {self.depth}; {key} has {len(array)}.")
+        return array[index]
 
     def __iter__(self) -> Iterator[str]:
         return iter(self.places)
@@ -132,15 +137,11 @@ class Description:
         """
         config = self.config
 
-        def resample(array: np.ndarray) -> np.ndarray:
-            options = {"num_prefix": int(config.class_token and config.position_on_prefix), "resampling": config.position_resampling}
-            return np.asarray(resample_positions(array, config.grid, **options))
-
         own: Mapping[str, np.ndarray] = _Renamed(arrays, self.prefix)
         if "pos_embedding" not in own:
             own = {**own, "pos_embedding": sine_cosine_positions(config.grid, config.width)[None]}
         expected = jax.eval_shape(lambda: init_params(jax.random.key(0), config))
-        return convert(own, _TABLE, expected, adapt={"position_embedding": resample}, what=what)
+        return convert(own, _TABLE, expected, adapt=resamplings(config, None), what=what)
 
 
 def describe(arrays: Mapping[str, np.ndarray], *, image_size: tuple[int, int] | None = None, what: str = "the checkpoint") -> Description:

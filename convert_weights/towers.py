@@ -12,10 +12,10 @@ from convert_weights.table import Entry, convert
 from convert_weights.tokenizer_files import Beside
 from dave_jax.models.families import FAMILIES
 from dave_jax.models.image_text import ImageTextConfig
-from dave_jax.models.positions import resample_positions
 from dave_jax.models.preprocess import Preprocessing
 from dave_jax.models.tokenizer import Tokenizer
 from dave_jax.models.vit_config import ViTConfig
+from dave_jax.models.vit_positions import resamplings
 
 
 @dataclasses.dataclass(frozen=True)
@@ -49,7 +49,7 @@ class Description:
         return "image_text" if isinstance(self.config, ImageTextConfig) else "vit"
 
     def params(self, arrays: Mapping[str, np.ndarray], *, what: str = "the checkpoint") -> dict[str, Any]:
-        """The parameters that a state dict holds, NumPy float32; `what` to call it in errors.
+        """The parameters that a state dict holds, float32, on the default device; `what` to call it in errors.
 
         Raises:
             ConversionError: listing missing, leftover and misshapen arrays.
@@ -57,25 +57,18 @@ class Description:
         image = self.config.image if isinstance(self.config, ImageTextConfig) else self.config
         height, width = self.checkpoint_size
         old_grid = height // image.patch_size[0], width // image.patch_size[1]
-
-        def resample(array: np.ndarray) -> np.ndarray:
-            num_prefix = image.num_prefix if image.position_on_prefix else 0
-            options = {"num_prefix": num_prefix, "old_grid": old_grid, "resampling": image.position_resampling}
-            return np.asarray(resample_positions(array, image.grid, **options))
-
-        rows = self.rows(arrays)
+        adapt, rows = resamplings(image, old_grid), self.rows(arrays)
         if self.family == "image_text":
-            position = "image/position_embedding"
+            adapt = {f"image/{path}": change for path, change in adapt.items()}
         else:  # the image tower's rows alone, as its parameters stand alone
-            position = "position_embedding"
             rows = [row for row in rows if not row.target.startswith("text/")]
             rows = [dataclasses.replace(row, target=row.target.removeprefix("image/")) for row in rows]
         return convert(
             arrays,
             rows,
-            jax.eval_shape(lambda key: FAMILIES[self.family].init_params(key, self.config), jax.random.key(0)),
+            jax.eval_shape(lambda: FAMILIES[self.family].init_params(jax.random.key(0), self.config)),
             ignored=[key for key in arrays if re.fullmatch(self.not_needed, key)],
-            adapt={position: resample},
+            adapt=adapt,
             what=what,
         )
 

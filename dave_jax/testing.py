@@ -71,7 +71,7 @@ def tiny_image_text(seed: int = 0, *, siglip: bool = False, **options) -> ImageT
         text |= {"projection": 8, "activation": "quick_gelu"}
     image |= {"num_classes": 0, "unit_features": True} | options
     config = ImageTextConfig(ViTConfig(**image), TextConfig(**text), logit_bias=siglip)  # pyright: ignore[reportArgumentType] by name
-    shapes = jax.eval_shape(lambda key: image_text.init_params(key, config), jax.random.key(0))
+    shapes = jax.eval_shape(lambda: image_text.init_params(jax.random.key(0), config))
     draw = np.random.default_rng(seed)  # of JAX's numbers each shape would be compiled
 
     def parameter(path: Any, leaf: jax.ShapeDtypeStruct) -> jax.Array:

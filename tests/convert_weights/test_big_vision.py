@@ -70,6 +70,13 @@ def test_names_of_vit_jax(tmp_path, key):
     np.testing.assert_allclose(model.logits(image[None])[0], function(image), atol=1e-5)
 
 
+def test_stacked_blocks_of_several_lengths(tmp_path):
+    shorter = lambda arrays: {name: array[:2] if name.endswith("query/bias") else array for name, array in arrays.items()}
+    write(tmp_path / "vit.npz", Twin("avg", scan=True), change=shorter)
+    with pytest.raises(ValueError, match=r"must have one length, here 3; .*query/bias has 2"):
+        dave.load(tmp_path / "vit.npz")
+
+
 def test_half_precision_has_no_name_in_an_archive(tmp_path):
     write(tmp_path / "half.npz", change=lambda arrays: {name: array.astype(ml_dtypes.bfloat16) for name, array in arrays.items()})
     write(

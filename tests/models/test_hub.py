@@ -1,4 +1,4 @@
-"""`load`: folders, files and names; test_hub_download.py has the hub."""
+"""`load`: folders, files, another image size. test_hub_files.py has what is wrong with them, test_hub_names.py names."""
 
 import hashlib
 import json
@@ -11,20 +11,12 @@ import jax.numpy as jnp
 import ml_dtypes
 import numpy as np
 import pytest
-from safetensors.numpy import load_file, save_file
 from timm_checkpoints import TINY, assert_same, random_params, shard, to_timm, write_checkpoint
 
-from convert_weights.table import ConversionError
 from convert_weights.timm import config_from_options
 from dave_jax.config import DaveConfig
 from dave_jax.models import hub, store
 from dave_jax.models.positions import resample_positions
-from dave_jax.models.presets import preset
-
-COMMIT, OTHER = "0123456789abcdef" * 2 + "01234567", "f" * 40
-
-
-# Folders and files
 
 
 def test_a_folder_in_timms_layout(tmp_path):
@@ -139,165 +131,6 @@ def test_image_sizes_of_the_wrong_kind(size):
         hub.load("vit_small_patch16_224", image_size=size)
     with pytest.raises(TypeError, match=r"an integer or a pair \(height, width\)"):
         hub._size(size)
-
-
-# Files that are not as they should be
-
-
-def test_missing_files(tmp_path):
-    for name in (tmp_path / "none", "./none", "none.safetensors", "some/weights.pth", "~/no/such/folder"):
-        with pytest.raises(FileNotFoundError, match="There is no file or folder"):
-            hub.load(name)
-    with pytest.raises(FileNotFoundError, match=r"must hold model\.safetensors; it does not\. Files there: not known"):
-        hub.load(tmp_path)
-    (tmp_path / "readme.txt").touch()
-    with pytest.raises(FileNotFoundError, match=r"Files there: \['readme\.txt'\]"):
-        hub.load(tmp_path)
-    with pytest.raises(FileNotFoundError, match=r"must hold model\.safetensors"):
-        hub.load(tmp_path / "readme.txt")
-
-
-@pytest.mark.parametrize("name", ["pytorch_model.bin", "model.pth", "deit.pt"])
-def test_a_pickle_is_never_opened(name, tmp_path):
-    write_checkpoint(tmp_path)
-    (tmp_path / "model.safetensors").unlink()
-    (tmp_path / name).write_bytes(b"cos\nsystem\n(S'exit 1'\ntR.")
-    for place in (tmp_path, tmp_path / name):
-        with pytest.raises(ValueError, match="never unpickles") as error:
-            hub.load(place)
-        assert repr(name) in str(error.value) and "save_file" in str(error.value)
-
-
-def test_a_folder_does_not_say_that_an_archive_is_its_model(tmp_path):
-    (tmp_path / "vit.npz").touch()
-    with pytest.raises(ValueError, match=r"holds 'vit\.npz' and no safetensors.*load the file itself"):
-        hub.load(tmp_path)
-
-
-def test_a_file_alone_lacks_its_config(tmp_path):
-    write_checkpoint(tmp_path)
-    (tmp_path / "config.json").unlink()
-    with pytest.raises(FileNotFoundError, match=r'needs a config\.json beside its weights.*"architecture"'):
-        hub.load(tmp_path / "model.safetensors")
-
-
-def test_config_json_that_is_no_json_object(tmp_path):
-    write_checkpoint(tmp_path)
-    (tmp_path / "config.json").write_text("{")
-    with pytest.raises(ValueError, match=r"config\.json' must be JSON"):
-        hub.load(tmp_path)
-    (tmp_path / "config.json").write_text("[1]")
-    with pytest.raises(ValueError, match=r"config\.json' must be a JSON object; it is a list"):
-        hub.load(tmp_path)
-
-
-HEADER_LONGER_THAN_THE_FILE = (10**9).to_bytes(8, "little") + b"{}"
-
-
-@pytest.mark.parametrize(
-    "content", [b"", b"version https://git-lfs.github.com/spec/v1\noid sha256:0\nsize 1\n", HEADER_LONGER_THAN_THE_FILE, None]
-)
-def test_truncated_weights(content, tmp_path):
-    write_checkpoint(tmp_path)
-    file = tmp_path / "model.safetensors"
-    file.write_bytes(file.read_bytes()[:-5] if content is None else content)
-    with pytest.raises(ValueError, match=r"must be a whole safetensors file; .*cut off"):
-        hub.load(tmp_path)
-
-
-def test_arrays_of_another_type(tmp_path):
-    write_checkpoint(tmp_path)
-    arrays = load_file(tmp_path / "model.safetensors")
-    save_file(arrays | {"norm.weight": np.ones(arrays["norm.weight"].shape, np.int64)}, tmp_path / "model.safetensors")
-    with pytest.raises(ValueError, match=r"norm\.weight holds int64, not floating-point"):
-        hub.load(tmp_path)
-
-
-@pytest.mark.parametrize("name", ["model.safetensors", "config.json"])
-def test_a_link_out_of_the_folder(name, tmp_path):
-    write_checkpoint(tmp_path / "secret")
-    write_checkpoint(tmp_path / "downloaded")
-    (tmp_path / "downloaded" / name).unlink()
-    (tmp_path / "downloaded" / name).symlink_to(tmp_path / "secret" / name)
-    with pytest.raises(ValueError, match="a link out of its folder"):
-        hub.load(tmp_path / "downloaded")
-    (tmp_path / "downloaded" / name).unlink()
-    (tmp_path / "downloaded" / f"other.{name}").write_bytes((tmp_path / "secret" / name).read_bytes())
-    (tmp_path / "downloaded" / name).symlink_to(f"other.{name}")  # within the folder
-    hub.load(tmp_path / "downloaded")
-
-
-def test_a_folder_of_the_hubs_cache(tmp_path):
-    write_checkpoint(tmp_path / "blobs")
-    snapshot = tmp_path / "snapshots" / "0123"
-    snapshot.mkdir(parents=True)
-    for name in ("model.safetensors", "config.json"):
-        (snapshot / name).symlink_to(f"../../blobs/{name}")
-    hub.load(snapshot)
-
-
-def test_renamed_keys(tmp_path):
-    write_checkpoint(tmp_path)
-    arrays = load_file(tmp_path / "model.safetensors")
-    save_file({key.replace("blocks.", "layers."): array for key, array in arrays.items()}, tmp_path / "model.safetensors")
-    with pytest.raises(ConversionError, match=r"(?s)missing blocks\.0\.norm1\.weight.*leftover layers\.1\.norm2\.weight") as error:
-        hub.load(tmp_path)
-    assert repr(str(tmp_path)) in str(error.value)
-
-
-def test_a_head_of_another_size_than_the_config_says(tmp_path):
-    write_checkpoint(tmp_path, num_classes=5)
-    with pytest.raises(ConversionError, match=r"head\.weight has shape \(3, 12\).*head/kernel needs \(12, 5\)"):
-        hub.load(tmp_path)
-
-
-def test_a_revision_of_a_folder(tmp_path):
-    with pytest.raises(ValueError, match="Leave revision out"):
-        hub.load(tmp_path, revision="main")
-
-
-# Names
-
-
-def test_known_models():
-    every = hub.known_models()
-    assert len(every) == len(set(every)) == 619  # 623 that dave_jax builds, without four that are not on the hub
-    assert "deit3_base_patch16_224.fb_in1k" in every and "vit_huge_patch14_gap_224.in1k_ijepa" not in every
-    assert hub.known_models("deit3_small*in1k") == [name for name in every if name.startswith("deit3_small") and name.endswith("in1k")]
-    assert hub.known_models("dinov2") == [name for name in every if "dinov2" in name]
-    assert hub.known_models("no such") == []
-
-
-@pytest.mark.parametrize(
-    ("name", "message"),
-    [
-        ("vit_smal_patch16_224", "Near names: vit_small_patch16_224"),
-        ("deit3_bas_patch16_224.fb_in1k", "Near names: deit3_base_patch16_224"),
-        ("deit3_base_patch16_224.fb_in2k", r"Near names: deit3_base_patch16_224\.fb_in1k"),
-        ("mobilenet", "No known name is near it"),
-        ("", "is no model of timm"),
-        ("vit_giant_patch14_224", "no pretrained weights"),
-        ("vit_huge_patch14_gap_224.in1k_ijepa", "only in a pickle elsewhere"),
-        ("a/b/c", "is neither a folder or file that exists nor a hub repository"),
-        ("org/re po", "is neither a folder or file that exists nor a hub repository"),
-        ("org/", "is neither a folder or file that exists nor a hub repository"),
-    ],
-)
-def test_names_that_mean_nothing(name, message):
-    with pytest.raises(ValueError, match=message):
-        hub.load(name)
-
-
-def test_two_revisions_at_once():
-    with pytest.raises(ValueError, match="name two revisions"):
-        hub.load("org/repo@v1", revision="v2")
-
-
-def test_presets_are_the_authors():
-    levels = {"deit3_base": 0.9, "deit3_small": 0.5, "deit_base": 0.7, "deit_small": 0.5, "vit_base": 0.3, "vit_small": 0.1}
-    for name, level in levels.items():
-        assert preset(f"{name}_patch16_224") == DaveConfig(noise_alpha=level)
-    assert preset("vit_base_patch16_384") is None
 
 
 # Real weights, beside the project

@@ -131,7 +131,7 @@ def test_the_cases_cover_every_option():
     constant = {field.name for field in dataclasses.fields(ViTConfig) if len({getattr(config, field.name) for config in configs}) == 1}
     of_eva = {"position_embedding", "relative_position", "rotary", "key_bias", "pool_num_heads", "pool_mlp_width"}
     of_eva |= {"mlp_layer_scale", "post_norm"}  # test_eva_timm.py and test_beit_timm.py
-    of_clip = {"projection", "projection_bias", "unit_features", "head_bias"}  # test_clip.py
+    of_clip = {"projection", "projection_bias", "unit_features", "head_bias"}  # test_clip_transformers.py, test_open_clip.py
     assert constant == {"width", "position_resampling"} | of_eva | of_clip  # resampling in test_huggingface.py
     assert {config.activation for config in configs} == set(MULTIPLIERS)
     assert {f"{config.pooling} {config.final_norm}" for config in configs} >= {
