@@ -136,7 +136,7 @@ def _parser() -> argparse.ArgumentParser:
     probe.add_argument("data", metavar="DATA", help="folder, table or archive of labelled photographs")
     _add_model(probe)
     probe.add_argument("--validation", metavar="DATA", help="other labelled photographs, to measure the accuracy on")
-    probe.add_argument("--pooling", metavar="NAME", help="token, avg or token_and_mean (default: the network's own)")
+    probe.add_argument("--pooling", choices=("token", "avg", "token_and_mean"), help="of a ViT's tokens (default: the network's own)")
     probe.add_argument("--epochs", type=int, default=100, metavar="N", help="passes over the features (default: %(default)s)")
     _add_label_field(probe)
     probe.add_argument("-o", "--output", type=Path, required=True, metavar="DIR", help="folder for the model")

@@ -13,16 +13,22 @@ from dave_jax.evaluation.data import Photograph, read
 from dave_jax.evaluation.folders import class_names, find
 from dave_jax.models.heads import with_head, without_head
 from dave_jax.models.model import Model, count_classes
+from dave_jax.models.store import check_folder
 from dave_jax.training.linear_probe import features, linear_probe
 
 
 def probe(arguments: Namespace) -> int:
     """Fit a head, measure it, and write the model."""
+    if arguments.output.exists() and not arguments.output.is_dir():
+        raise ValueError(f"-o must name a folder; {str(arguments.output)!r} is a file.")
     names = class_names(arguments.data, label_field=arguments.label_field)
     if arguments.validation is not None:
         find(arguments.validation)  # before a model is downloaded for nothing
     model = dave.load(arguments.model, image_size=arguments.image_size)
-    photographs = read(arguments.data, _unfitted(model, names), label_field=arguments.label_field)
+    unfitted = _unfitted(model, names)
+    check_folder(arguments.output)  # all that can be wrong with what is given, before the slow part
+    photographs = read(arguments.data, unfitted, label_field=arguments.label_field)
+    validation = [] if arguments.validation is None else read(arguments.validation, unfitted, label_field=arguments.label_field)
     progress = sys.stderr.isatty() and not arguments.json
     found = linear_probe(
         model,
@@ -36,8 +42,7 @@ def probe(arguments: Namespace) -> int:
     )
     result = {field.name: getattr(found, field.name) for field in dataclasses.fields(found) if field.name not in ("model", "accuracies")}
     result |= {"accuracies": found.accuracies.tolist(), "photographs": len(photographs), "classes": names, "pooling": arguments.pooling}
-    if arguments.validation is not None:
-        validation = read(arguments.validation, found.model, label_field=arguments.label_field)
+    if validation:
         result["validation"] = {"photographs": len(validation), "accuracy": _accuracy(found.model, validation, progress)}
     fitted = dataclasses.replace(found.model, source=f"{model.source}, probe on {len(photographs)} photographs, seed {arguments.seed}")
     result["file"] = str(dave.save(fitted, arguments.output))

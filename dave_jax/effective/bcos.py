@@ -25,7 +25,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float
 
 from dave_jax.effective.decomposition import Decomposition
-from dave_jax.effective.layers import dense, mixing, split_heads
+from dave_jax.effective.layers import centred_norm, dense, mixing, split_heads
 from dave_jax.effective.operators import Centering, Chain, Dense, Diagonal, Operator
 from dave_jax.effective.tokens import Opposite, Rearrange
 from dave_jax.effective.windows import Conv
@@ -88,27 +88,15 @@ def _times_cosine(project: Operator, y: Array, length: Array, decomposition: Dec
     return cosine(y), Chain((project, cosine))
 
 
-def centred_norm(params: Params, x: Float[Array, "... width"], decomposition: Decomposition, *, eps: float) -> Result:
-    """LayerNorm without a bias, `y = gamma * (H x) / sigma(x)`: linear but for 1/sigma."""
-    centering = Centering(x.shape)
-    centred = centering(x)
-    normalise = decomposition.normalisation(Diagonal(_inverse_sigma(centred, eps), x.shape))
-    scale = Diagonal(params["scale"].reshape((1,) * (x.ndim - 1) + (-1,)), x.shape)
-    return scale(normalise(centred)), Chain((centering, normalise, scale))
-
-
 def map_norm(params: Params, x: FeatureMap, decomposition: Decomposition, *, eps: float) -> Result:
-    """The same over a whole feature map, with one gain a channel: group norm of one group (arXiv 1803.08494) without a bias."""
+    """`layers.centred_norm` over a whole feature map, one gain a channel: group norm of one group (arXiv 1803.08494) without a bias."""
     flatten = Rearrange(x.shape, x.shape, (0, 1, 2), (x.size,))
     centering = Centering(flatten.out_shape)
     centred = centering(flatten(x))
-    normalise = decomposition.normalisation(Diagonal(_inverse_sigma(centred, eps), centred.shape))
+    inverse_sigma = jax.lax.rsqrt(jnp.mean(jnp.square(centred), axis=-1, keepdims=True) + eps)
+    normalise = decomposition.normalisation(Diagonal(inverse_sigma, centred.shape))
     unflatten, scale = flatten.transpose(), Diagonal(params["scale"][None, None], x.shape)
     return scale(unflatten(normalise(centred))), Chain((flatten, centering, normalise, unflatten, scale))
-
-
-def _inverse_sigma(centred: Float[Array, "*tokens width"], eps: float) -> Float[Array, "*tokens 1"]:
-    return jax.lax.rsqrt(jnp.mean(jnp.square(centred), axis=-1, keepdims=True) + eps)
 
 
 def bcos_attention(params: Params, x: Tokens, decomposition: Decomposition, *, num_heads: int) -> Result:

@@ -51,13 +51,18 @@ def layer_norm(params: Params, x: Float[Array, "... width"], decomposition: Deco
 
     H stays linear under every decomposition; only 1/sigma depends on the image.
     """
+    y, op = centred_norm(params, x, decomposition, eps=eps)
+    return y + _row(params["bias"], x.ndim), op
+
+
+def centred_norm(params: Params, x: Float[Array, "... width"], decomposition: Decomposition, *, eps: float) -> Result:
+    """LayerNorm without a bias."""
     centering = Centering(x.shape)
     centred = centering(x)
     inverse_sigma = jax.lax.rsqrt(jnp.mean(jnp.square(centred), axis=-1, keepdims=True) + eps)
     normalise = decomposition.normalisation(Diagonal(inverse_sigma, x.shape))
     scale = Diagonal(_row(params["scale"], x.ndim), x.shape)
-    y = scale(normalise(centred)) + _row(params["bias"], x.ndim)
-    return y, Chain((centering, normalise, scale))
+    return scale(normalise(centred)), Chain((centering, normalise, scale))
 
 
 def rms_norm(params: Params, x: Float[Array, "... width"], decomposition: Decomposition, *, eps: float) -> Result:

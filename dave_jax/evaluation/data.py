@@ -22,7 +22,7 @@ from PIL import ExifTags, Image
 from dave_jax.evaluation.folders import HOW, ClassFolders, class_folders, find, find_table
 from dave_jax.evaluation.regions import boxes_to_region, mask_to_region
 from dave_jax.evaluation.tables import Entry, read_table
-from dave_jax.models.model import Model, count_classes
+from dave_jax.models.model import Model, canonical, count_classes
 from dave_jax.models.preprocess import Preprocessing, load_photo
 
 MASK_FRAME = Preprocessing(image_size=(224, 224), crop_fraction=0.875)
@@ -125,9 +125,9 @@ class _Labels:
 
 
 def _from_class_folders(folders: ClassFolders, labels: _Labels) -> Iterator[Photograph]:
+    known = {canonical(name) for name in labels.model.class_names or ()}
     for folder, name, content in folders.members:
-        own = folder.lower().replace("_", " ") in {known.lower().replace("_", " ") for known in labels.model.class_names or ()}
-        target = labels(folder if own else folders.names.get(folder, folder), "class folder")
+        target = labels(folder if canonical(folder) in known else folders.names.get(folder, folder), "class folder")
         if target is not None:
             yield Photograph(name, target, content)
 

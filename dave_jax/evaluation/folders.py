@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from dave_jax.evaluation.tables import read_json, read_table
+from dave_jax.models.model import canonical
 
 IMAGENETTE = {
     "n01440764": "tench",
@@ -67,15 +68,18 @@ def find_table(path: Path) -> Path | None:
     return None if path.suffix == ".tar" else path
 
 
-def class_folders(path: Path) -> ClassFolders:
-    """The photographs in the class folders of a folder or a `.tar`, in the order of their names."""
+def class_folders(path: Path, *, with_content: bool = True) -> ClassFolders:
+    """The photographs in the class folders of a folder or a `.tar`, in the order of their names; an archive's files empty if need be."""
     if path.is_dir():
         file = path / _CLASSES
         return ClassFolders(_members(path), IMAGENETTE | (read_json(file, dict) if file.is_file() else {}))
     try:
         with tarfile.open(path) as archive:
             files = {member.name.removeprefix("./"): member for member in archive.getmembers() if member.isfile()}
-            content = {name: archive.extractfile(files[name]).read() for name in sorted(files)}  # pyright: ignore[reportOptionalMemberAccess] files
+            content = {
+                name: archive.extractfile(files[name]).read() if with_content or name == _CLASSES else b""  # pyright: ignore[reportOptionalMemberAccess] files
+                for name in sorted(files)
+            }
     except tarfile.TarError as error:
         raise ValueError(f"{str(path)!r} is no tar archive ({error}).") from error
     members: list[tuple[str, str, Path | bytes]] = [
@@ -102,17 +106,20 @@ def class_names(path: str | Path, *, label_field: str = "label") -> tuple[str, .
 
     Raises:
         FileNotFoundError: nothing is there.
-        ValueError: it holds no photograph with a label.
+        ValueError: it holds no photograph with a label, or classes whose names hardly differ.
     """
     path = find(path)
     table = find_table(path)
     if table is None:
-        folders = class_folders(path)
+        folders = class_folders(path, with_content=False)
         found = {str(folders.names.get(folder, folder)) for folder, _, _ in folders.members}
     else:
         found = {str(entry.label) for entry in read_table(table, label_field) if entry.label not in (None, "")}
     if not found:
         raise ValueError(f"{str(path)!r} holds no photograph with a label. {HOW}")
+    alike = sorted(name for name in found if sum(canonical(name) == canonical(other) for other in found) > 1)
+    if alike:
+        raise ValueError(f"Class names must differ in more than case and underscores; {alike} do not. Rename the folders or labels.")
     return tuple(sorted(found, key=lambda name: (not name.isdecimal(), int(name) if name.isdecimal() else 0, name)))
 
 

@@ -99,7 +99,7 @@ class BcosViT(Network):
     def head(self, params: Params, tokens: Array, rules: Decomposition) -> tuple[Array, Operator]:
         """The logits from the tokens after the last block, and the operator from these to them."""
         average = Average(tokens.shape)
-        pooled, normalise = bcos.centred_norm(params["final_norm"], average(tokens), rules, eps=self.config.eps)
+        pooled, normalise = layers.centred_norm(params["final_norm"], average(tokens), rules, eps=self.config.eps)
         y, project = bcos.bcos_dense(params["head"], pooled, rules)
         cool = Diagonal(jnp.full((1, 1), 1 / self.config.temperature, y.dtype), y.shape)
         return cool(y)[0] + params["logits"]["bias"][None], Chain((average, normalise, project, cool))

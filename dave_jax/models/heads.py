@@ -9,9 +9,10 @@ from jaxtyping import Array, Float
 
 from dave_jax.effective import layers
 from dave_jax.effective.decomposition import Decomposition, resolve
+from dave_jax.models.bcos import BcosViT
 from dave_jax.models.families import family_of
 from dave_jax.models.image_text import ImageText
-from dave_jax.models.model import Forward, Model
+from dave_jax.models.model import Forward, Model, count_classes
 from dave_jax.models.vit import ViT
 
 _HEADS = ("head", "distillation_head")
@@ -45,16 +46,14 @@ def without_head(model: Model, *, pooling: str | None = None) -> Model:
         pooling: another than the network's own, for a vision transformer: see `ViTConfig`.
 
     Raises:
-        ValueError: a pooling for a network that is no `ViT`, or one that it cannot have.
+        ValueError: a pooling for a network that is no `ViT`, or one that it cannot have; a B-cos network.
 
     Example:
         >>> from dave_jax.testing import tiny_model
         >>> without_head(tiny_model(), pooling="token_and_mean").logits(jnp.zeros((1, 16, 16, 3))).shape
         (1, 32)
     """
-    if isinstance(model, ImageText):
-        fields = {field.name: getattr(model, field.name) for field in dataclasses.fields(Model)}
-        model = Model(**(fields | {"params": model.params["image"], "forward": model.towers.image}))
+    model = model.image_model() if isinstance(model, ImageText) else model
     network: Any = model.forward
     if pooling is not None and not isinstance(network, ViT):
         raise ValueError(
@@ -62,9 +61,18 @@ def without_head(model: Model, *, pooling: str | None = None) -> Model:
         )
     if family_of(network) is None:
         return dataclasses.replace(model, class_names=None)
-    changes = {"num_classes": 0} if pooling is None else {"num_classes": 0, "pooling": pooling}
+    _check_linear(network)
+    left_out: set[str] = set(_HEADS)
+    changes: dict[str, Any] = {"num_classes": 0}
+    if pooling is not None and pooling != network.config.pooling:
+        changes["pooling"] = pooling
+        left_out.add("pool")
+        if pooling == "map":
+            raise ValueError("pooling='map' needs the attention that a network was trained to pool with; this one has none. Take another.")
+        if network.config.projection and "token_and_mean" in (pooling, network.config.pooling):
+            raise ValueError(f"The projection behind pooling {network.config.pooling!r} does not fit {pooling!r}. Leave pooling out.")
     network = dataclasses.replace(network, config=dataclasses.replace(network.config, **changes))
-    params = {name: value for name, value in model.params.items() if name not in _HEADS}
+    params = {name: value for name, value in model.params.items() if name not in left_out}
     return dataclasses.replace(model, params=params, forward=network, class_names=None)
 
 
@@ -77,6 +85,9 @@ def with_head(features: Model, kernel: ArrayLike, bias: ArrayLike, class_names: 
         bias: b, Float[classes].
         class_names: one for each class.
 
+    Raises:
+        ValueError: shapes that do not fit each other or the features; a B-cos network.
+
     Example:
         >>> from dave_jax.testing import tiny_model
         >>> model = with_head(without_head(tiny_model()), jnp.zeros((16, 2)), jnp.array([1.0, 2.0]), ("cat", "dog"))
@@ -85,6 +96,15 @@ def with_head(features: Model, kernel: ArrayLike, bias: ArrayLike, class_names: 
     """
     head = {"kernel": jnp.asarray(kernel), "bias": jnp.asarray(bias)}
     network: Any = features.forward
+    _check_linear(network)
+    count = count_classes(features)
+    if head["kernel"].shape != (count, head["bias"].size) or head["bias"].ndim != 1:
+        raise ValueError(
+            f"kernel must have shape (features, classes), here ({count}, classes), and bias (classes,); got {head['kernel'].shape} and "
+            f"{head['bias'].shape}. PyTorch's weight is the kernel's transpose."
+        )
+    if class_names is not None and len(class_names) != head["bias"].size:
+        raise ValueError(f"class_names must be one for each class; got {len(class_names)} for {head['bias'].size} classes.")
     if family_of(network) is None:
         params: Any = {"features": features.params, "head": head}
         return dataclasses.replace(features, params=params, forward=WithHead(network), class_names=class_names)
@@ -96,3 +116,10 @@ def with_head(features: Model, kernel: ArrayLike, bias: ArrayLike, class_names: 
             params["distillation_head"] = head
     network = dataclasses.replace(network, config=dataclasses.replace(network.config, **changes))
     return dataclasses.replace(features, params=params, forward=network, class_names=class_names)
+
+
+def _check_linear(network: Any) -> None:
+    if isinstance(network, BcosViT):
+        raise ValueError(
+            "A B-cos network's head divides by the lengths of its weights and of its input: no linear one can stand in for it."
+        )

@@ -137,10 +137,20 @@ class ImageText(Model):
         head = {"kernel": (jnp.exp(self.params["logit_scale"]) * mean).T}
         if "logit_bias" in self.params:
             head["bias"] = jnp.full(len(texts), self.params["logit_bias"])
+        model = self.image_model()
         config = dataclasses.replace(self.towers.config.image, num_classes=len(texts), head_bias="bias" in head)
+        return dataclasses.replace(model, params=model.params | {"head": head}, forward=ViT(config), class_names=tuple(texts))
+
+    def image_model(self) -> Model:
+        """The image tower alone, whose outputs are the embeddings of images.
+
+        Example:
+            >>> from dave_jax.testing import tiny_image_text
+            >>> tiny_image_text().image_model().logits(jnp.zeros((1, 16, 16, 3))).shape
+            (1, 8)
+        """
         fields = {field.name: getattr(self, field.name) for field in dataclasses.fields(Model)}
-        changes = {"params": self.params["image"] | {"head": head}, "forward": ViT(config), "class_names": tuple(texts)}
-        return Model(**(fields | changes))
+        return Model(**(fields | {"params": self.params["image"], "forward": self.towers.image}))
 
     def embed_images(self, images: ArrayLike) -> Float[Array, "b features"]:
         """The embeddings, of length 1, of normalised images Float[b h w 3]."""

@@ -99,17 +99,18 @@ class Model:
         Raises:
             ValueError: there is none; the message names the nearest.
         """
-        names = [_canonical(known) for known in self.class_names or ()]
-        if _canonical(name) in names:
-            return names.index(_canonical(name))
+        names = [canonical(known) for known in self.class_names or ()]
+        if canonical(name) in names:
+            return names.index(canonical(name))
         if name.isdecimal():
             return int(name)
-        near = difflib.get_close_matches(_canonical(name), names, n=3)
+        near = difflib.get_close_matches(canonical(name), names, n=3)
         hint = f" Near names: {near}." if near else f" The model has {len(names)} named classes; give a class number."
         raise ValueError(f"A target is a class number or a class name of the model; got {name!r}.{hint}")
 
 
-def _canonical(name: str) -> str:
+def canonical(name: str) -> str:
+    """A class name as names are compared: in lower case, with blanks for underscores."""
     return name.replace("_", " ").strip().lower()
 
 

@@ -3,6 +3,7 @@
 import dataclasses
 
 from dave_jax.models.families import family_of
+from dave_jax.models.image_text import ImageText
 from dave_jax.models.model import Model
 from dave_jax.models.positions import check_tiling
 from dave_jax.models.vit import ViT
@@ -20,7 +21,7 @@ def at_image_size(model: Model, image_size: tuple[int, int]) -> Model:
         image_size: height and width in pixels; for a vision transformer multiples of the patch size.
 
     Raises:
-        TypeError: the model is none of ours.
+        TypeError: the model is none of ours, or no classifier.
         ValueError: patches do not tile the size.
 
     Example:
@@ -36,6 +37,8 @@ def at_image_size(model: Model, image_size: tuple[int, int]) -> Model:
             f"Only a network of dave_jax can change its image size; {model.name!r} is a {type(model.forward).__name__}. "
             "Build the model at the size that you need."
         )
+    if isinstance(model, ImageText):
+        raise TypeError(f"{model.name!r} compares images with text: make a classifier of it first, model.prompts([...]).")
     if not isinstance(model.forward, ViT):
         return dataclasses.replace(model, preprocessing=preprocessing)
     own = model.forward.config

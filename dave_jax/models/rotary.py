@@ -17,6 +17,7 @@ import numpy as np
 from jaxtyping import Array, Float, PRNGKeyArray
 
 from dave_jax.effective.rotation import Rotation
+from dave_jax.models.config_checks import problems_of
 
 
 @dataclasses.dataclass(frozen=True)
@@ -43,18 +44,9 @@ class Rotary:
     pairs: str = "adjacent"
 
     def __post_init__(self):
-        problems = [
-            f"{name} is one of {list(allowed)}; got {getattr(self, name)!r}"
-            for name, allowed in (
-                ("frequencies", ("axial", "learned")),
-                ("coordinates", ("index", "centred")),
-                ("order", ("yx", "xy")),
-                ("pairs", ("adjacent", "halves")),
-            )
-            if getattr(self, name) not in allowed
-        ]
-        if not 0 < self.temperature < math.inf:
-            problems.append(f"temperature must be positive; got {self.temperature}")
+        choices = {"frequencies": ("axial", "learned"), "coordinates": ("index", "centred")}
+        choices |= {"order": ("yx", "xy"), "pairs": ("adjacent", "halves")}
+        problems = problems_of(self, least={}, allowed=choices, positive=("temperature",))
         if not math.isfinite(self.offset):
             problems.append(f"offset must be finite; got {self.offset}")
         if self.reference is not None and not (len(self.reference) == 2 and min(self.reference) >= 1):

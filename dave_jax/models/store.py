@@ -82,9 +82,8 @@ def save(model: Model, directory: str | os.PathLike, *, quantise: bool = False) 
     if family is None:
         known = [known.network.__name__ for known in FAMILIES.values()]
         raise TypeError(f"The format holds the networks of dave_jax, {known}; got a model whose forward is {type(model.forward).__name__}.")
+    check_folder(directory)
     path = Path(directory) / WEIGHTS
-    if path.exists() and not is_stored(Checkpoint([path])):
-        raise ValueError(f"{str(path)!r} is a checkpoint of another format, and would be overwritten. Choose another folder.")
     path.parent.mkdir(parents=True, exist_ok=True)
     arrays: dict[str, np.ndarray] = {}
     for key, leaf in flatten(model.params).items():
@@ -93,16 +92,33 @@ def save(model: Model, directory: str | os.PathLike, *, quantise: bool = False) 
             arrays[key], arrays[key + _SCALE] = _quantise(array)
         else:
             arrays[key] = array.astype(np.float16) if quantise else array
-    if isinstance(model, ImageText):
-        assert model.tokenizer is not None  # an ImageText has one
-        path.with_name(TOKENIZER).write_text(model.tokenizer.source, encoding="utf-8")
-    temporary = path.with_name(f".{uuid.uuid4().hex}.tmp")
+    temporary, words = (path.with_name(f".{uuid.uuid4().hex}.tmp") for _ in range(2))
     try:
         save_file(arrays, temporary, metadata={_ENTRY: json.dumps(_description(model, family), sort_keys=True)})
+        if isinstance(model, ImageText):
+            assert model.tokenizer is not None  # an ImageText has one
+            words.write_text(model.tokenizer.source, encoding="utf-8")
         temporary.replace(path)
+        if words.exists():
+            words.replace(path.with_name(TOKENIZER))
     finally:
         temporary.unlink(missing_ok=True)
+        words.unlink(missing_ok=True)
     return path
+
+
+def check_folder(directory: str | os.PathLike) -> None:
+    """Raise if what `save` writes would take the place of what it did not write.
+
+    Raises:
+        ValueError: the folder holds a checkpoint of another format, or a tokenizer without one.
+    """
+    path = Path(directory) / WEIGHTS
+    if path.exists() and not is_stored(Checkpoint([path])):
+        raise ValueError(f"{str(path)!r} is a checkpoint of another format, and would be overwritten. Choose another folder.")
+    words = path.with_name(TOKENIZER)
+    if words.exists() and not path.exists():
+        raise ValueError(f"{str(words)!r} is of another origin, and would be overwritten. Choose another folder.")
 
 
 def read(location: str | os.PathLike, *, image_size: tuple[int, int] | None = None, place: str | None = None) -> Model:

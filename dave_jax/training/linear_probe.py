@@ -68,6 +68,9 @@ def features(
         progress: show a bar.
         total: the number of photographs, for the bar.
 
+    Raises:
+        ValueError: there is no photograph, or one cannot be read.
+
     Example:
         >>> from dave_jax.testing import tiny_model
         >>> features(without_head(tiny_model()), [np.zeros((9, 9, 3), np.uint8)] * 3).shape
@@ -233,7 +236,7 @@ def _sweep(
     def loss(head: dict[str, Array], x: Array, labels: Array) -> Array:
         return jnp.mean(optax.softmax_cross_entropy_with_integer_labels(logits(head, x), labels))
 
-    def fit(rate: Array, decay: Array) -> tuple[dict[str, Array], Array, Array]:
+    def fit(rate: Array, decay: Array) -> dict[str, Array]:
         schedule = optax.cosine_decay_schedule(1.0, epochs * per_epoch)
         optimiser = optax.adamw(lambda count: rate * schedule(count), weight_decay=decay, mask={"kernel": True, "bias": False})
 
@@ -247,8 +250,14 @@ def _sweep(
             return jax.lax.scan(step, carry, order.reshape(per_epoch, batch_size))
 
         (head, _), _ = jax.lax.scan(epoch, (start, optimiser.init(start)), jax.random.split(key, epochs))
-        predicted = jnp.argmax(logits(head, held_x), axis=-1)
-        return head, jnp.mean((predicted == held_labels).astype(x.dtype)), loss(head, held_x, held_labels)
+        return head
 
-    head, accuracy, held_loss = jax.vmap(jax.vmap(fit, (None, 0)), (0, None))(rates, decays)
-    return _Sweep(head["kernel"], head["bias"], accuracy, held_loss)
+    def score(head: dict[str, Array]) -> tuple[Array, Array]:
+        scores = logits(head, held_x)
+        right = (jnp.argmax(scores, axis=-1) == held_labels).astype(x.dtype)
+        return jnp.mean(right), jnp.mean(optax.softmax_cross_entropy_with_integer_labels(scores, held_labels))
+
+    heads = jax.vmap(jax.vmap(fit, (None, 0)), (0, None))(rates, decays)
+    shape = len(rates), len(decays)
+    accuracy, held_loss = jax.lax.map(score, jax.tree.map(lambda leaf: leaf.reshape(-1, *leaf.shape[2:]), heads))  # one after the other
+    return _Sweep(heads["kernel"], heads["bias"], accuracy.reshape(shape), held_loss.reshape(shape))

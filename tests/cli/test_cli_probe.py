@@ -53,7 +53,8 @@ def test_says_what_it_found(tiny, colours, capsys):
         (["nowhere"], "There is no data"),
         (["train", "--validation", "nowhere"], "There is no data"),
         (["other"], "holds no photograph with a label"),
-        (["train", "--pooling", "max"], "pooling is one of"),
+        (["train", "--pooling", "max"], "invalid choice"),
+        (["train", "--validation", "other"], "holds no photograph with a label"),
         (["train", "--epochs", "0"], "epochs must be at least 1"),
     ],
 )
@@ -61,3 +62,14 @@ def test_bad_input_ends_with_one_line(arguments, message, tiny, colours, capsys)
     assert cli.main(["probe", *arguments, "-o", "probe"]) == 2
     assert message in capsys.readouterr().err
     assert not Path("probe").exists()
+
+
+def test_nothing_is_fitted_for_a_folder_that_cannot_be_written(tiny, colours, monkeypatch, capsys):
+    monkeypatch.setattr("dave_jax.probe.linear_probe", None)
+    Path("file").touch()
+    assert cli.main(["probe", "train", "-o", "file"]) == 2
+    assert "-o must name a folder" in capsys.readouterr().err
+    Path("taken").mkdir()
+    Path("taken/tokenizer.json").touch()
+    assert cli.main(["probe", "train", "-o", "taken"]) == 2
+    assert "of another origin" in capsys.readouterr().err

@@ -5,7 +5,7 @@ import jax.numpy as jnp
 import pytest
 from normal_arrays import normal
 
-from dave_jax.effective import bcos
+from dave_jax.effective import bcos, layers
 from dave_jax.effective.decomposition import effective, gradient, presets
 
 N, D = 5, 8
@@ -30,7 +30,7 @@ def _conv(x, rules):
 LAYERS = {
     "dense": lambda x, rules: bcos.bcos_dense(_kernel(0, D, 7), x, rules),
     "convolution": _conv,
-    "norm": lambda x, rules: bcos.centred_norm(_scale(0), x, rules, eps=1e-5),
+    "norm": lambda x, rules: layers.centred_norm(_scale(0), x, rules, eps=1e-5),
     "norm of a map": lambda x, rules: bcos.map_norm(_scale(0, 2), x.reshape(5, 4, 2), rules, eps=1e-5),
     "attention": lambda x, rules: bcos.bcos_attention(_attention(), x, rules, num_heads=2),
     "inverse": lambda x, rules: bcos.with_inverse(bcos.one(2), x.reshape(5, 4, 2)),
@@ -111,7 +111,7 @@ def test_the_norm_of_a_map_is_that_of_its_entries_in_a_row(x64):
     x = normal(1, 5, 4, 2)
     gains = jnp.array([2.0, -0.5])
     y = bcos.map_norm({"scale": gains}, x, effective, eps=1e-5)[0]
-    row = bcos.centred_norm({"scale": jnp.tile(gains, 20)}, x.reshape(1, -1), effective, eps=1e-5)[0]
+    row = layers.centred_norm({"scale": jnp.tile(gains, 20)}, x.reshape(1, -1), effective, eps=1e-5)[0]
     assert jnp.allclose(y.ravel(), row.ravel(), rtol=0, atol=1e-12)
 
 

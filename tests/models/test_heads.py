@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 import dave_jax as dave
+from dave_jax.models import bcos_config
 from dave_jax.models.heads import WithHead, with_head, without_head
 from dave_jax.testing import tiny_image_text, tiny_model
 
@@ -55,3 +56,37 @@ def test_pooling_is_for_vision_transformers():
     function = dave.Model.from_function(lambda image: image.sum((0, 1)), preprocessing=dave.Preprocessing(image_size=(4, 4)))
     with pytest.raises(ValueError, match="Leave pooling out"):
         without_head(function, pooling="avg")
+
+
+@pytest.mark.parametrize("options", [{"pooling": "map"}, {"pooling": "token", "num_registers": 1}])
+def test_a_network_that_pools_in_another_way_is_saved_whole(options, tmp_path, key):
+    features = without_head(tiny_model(**options), pooling="avg")
+    model = with_head(features, np.ones((16, 2), np.float32), np.zeros(2, np.float32))
+    dave.save(model, tmp_path)
+    images = jax.random.normal(key, (1, 16, 16, 3))
+    np.testing.assert_array_equal(dave.load(tmp_path).logits(images), model.logits(images))
+
+
+def test_what_cannot_be_another_head():
+    with pytest.raises(ValueError, match="trained to pool with"):
+        without_head(tiny_model(), pooling="map")
+    with pytest.raises(ValueError, match="does not fit 'token_and_mean'"):
+        without_head(tiny_model(projection=6), pooling="token_and_mean")
+    config = dave.BcosViTConfig(patch_size=(4, 4), width=16, depth=1, num_heads=2, mlp_width=8, num_classes=3)
+    bcos = dave.Model(bcos_config.init_params(jax.random.key(0), config), dave.BcosViT(config), preprocessing=dave.Preprocessing((16, 16)))
+    for attempt in (lambda: without_head(bcos), lambda: with_head(bcos, np.ones((3, 2)), np.zeros(2))):
+        with pytest.raises(ValueError, match="B-cos network"):
+            attempt()
+
+
+@pytest.mark.parametrize(
+    ("kernel", "bias", "names", "message"),
+    [
+        (np.zeros((2, 16)), np.zeros(2), None, r"here \(16, classes\).*\(2, 16\) and \(2,\)\. PyTorch's weight"),
+        (np.zeros((16, 2)), np.zeros(3), None, r"\(16, 2\) and \(3,\)"),
+        (np.zeros((16, 2)), np.zeros(2), ("cat",), "1 for 2 classes"),
+    ],
+)
+def test_a_head_that_does_not_fit(kernel, bias, names, message):
+    with pytest.raises(ValueError, match=message):
+        with_head(without_head(tiny_model()), kernel.astype(np.float32), bias.astype(np.float32), names)

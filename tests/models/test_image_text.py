@@ -13,6 +13,7 @@ import dave_jax as dave
 from dave_jax.attribution.methods import methods
 from dave_jax.models import hub, store
 from dave_jax.models.image_text import ImageText, ImageTextConfig
+from dave_jax.models.resize import at_image_size
 from dave_jax.models.tokenizer import Tokenizer, check_texts
 from dave_jax.testing import tiny_image_text
 
@@ -189,3 +190,25 @@ def test_what_the_configurations_must_be():
         ImageTextConfig(dataclasses.replace(config.image, num_classes=3), config.text)
     with pytest.raises(ValueError, match="distillation_token needs projection=0"):
         dave.ViTConfig(distillation_token=True, projection=4)
+
+
+def test_a_save_that_fails_leaves_both_files_alone(tmp_path, monkeypatch):
+    first, second = tiny_image_text(), tiny_image_text(seed=1)
+    second = dataclasses.replace(second, tokenizer=dataclasses.replace(second.tokenizer, source=second.tokenizer.source + " "))
+    dave.save(first, tmp_path)
+    before = {file.name: file.read_bytes() for file in tmp_path.iterdir()}
+
+    def full(*arguments, **options):
+        raise OSError("No space left on device")
+
+    monkeypatch.setattr("dave_jax.models.store.save_file", full)
+    with pytest.raises(OSError, match="No space"):
+        dave.save(second, tmp_path)
+    assert {file.name: file.read_bytes() for file in tmp_path.iterdir()} == before
+
+
+def test_another_image_size_is_for_classifiers():
+    model = tiny_image_text()
+    with pytest.raises(TypeError, match=r"model\.prompts"):
+        at_image_size(model, (32, 32))
+    assert at_image_size(model.prompts(["a cat"]), (32, 32)).logits(jnp.zeros((1, 32, 32, 3))).shape == (1, 1)
