@@ -22,7 +22,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
-from dave_jax.effective import bcos
+from dave_jax.effective import bcos, layers
 from dave_jax.effective.decomposition import Decomposition, resolve
 from dave_jax.effective.operators import Chain, Diagonal, Operator
 from dave_jax.effective.tokens import Average, Rearrange
