@@ -12,7 +12,7 @@ else:  # JAX rebuilds a config with whatever stands for its floats (tracers, sha
     Scalar = Any
 
 _STATIC = (
-    *("num_samples", "chunk_size", "schedule", "pull_back", "aggregation", "gaussian_size", "bilateral_size"),
+    *("num_samples", "chunk_size", "schedule", "sampler", "pull_back", "aggregation", "gaussian_size", "bilateral_size"),
     *("random_padding", "random_blur"),
 )
 
@@ -28,6 +28,7 @@ class DaveConfig:
         chunk_size: samples that are computed at once, at most `num_samples`; None chooses it from the device's memory.
         noise_alpha: the strongest noise level, in [0, 1): levels run from 0 to it (see `sampling.noise`).
         schedule: `linear` in the level t, or `angle`: linear in theta where `1 - t = cos(theta)`.
+        sampler: how neighbours are drawn: `independent` (the authors' code) or another of `sampling.samplers.SAMPLERS`.
         flip_probability: of a horizontal flip.
         rotation: largest angle, in degrees.
         shift: largest shift, as a share of the image's size, for each axis.
@@ -50,6 +51,7 @@ class DaveConfig:
     chunk_size: int | None = None
     noise_alpha: Scalar = 0.5
     schedule: Literal["linear", "angle"] = "linear"
+    sampler: str = "independent"
     flip_probability: Scalar = 0.5
     rotation: Scalar = 20.0
     shift: Scalar = 0.1

@@ -23,8 +23,9 @@ from dave_jax.attribution.targets import as_cotangents
 from dave_jax.config import DaveConfig, Scalar
 from dave_jax.effective.decomposition import Decomposition, resolve
 from dave_jax.models.model import Forward, Model, check_images, count_classes
-from dave_jax.sampling.noise import add_noise, noise_levels
-from dave_jax.sampling.transforms import Transform, apply_transform, pull_back, sample_transform
+from dave_jax.sampling.noise import add_noise
+from dave_jax.sampling.samplers import SAMPLERS
+from dave_jax.sampling.transforms import Transform, apply_transform, pull_back
 
 Image = Float[Array, "h w 3"]
 
@@ -232,19 +233,15 @@ def attribute_image(
 
     `first` is the number of the first sample, which tells samples of several calls apart.
     """
-    height, width = image.shape[:2]
-    levels = noise_levels(config.num_samples, config.noise_alpha, config.schedule).astype(image.dtype)
-    keys = jax.vmap(lambda i: jax.random.fold_in(key, first + i))(jnp.arange(config.num_samples))
+    draw, like = SAMPLERS[config.sampler], jax.ShapeDtypeStruct(image.shape, image.dtype)
+    numbers = first + jnp.arange(config.num_samples)
 
-    def one(key_and_level) -> Float[Array, "k h w 3"]:
-        sample_key, level = key_and_level
-        transform_key, noise_key = jax.random.split(sample_key)
-        transform = sample_transform(transform_key, config, height, width)
-        noise = jax.random.normal(noise_key, image.shape, image.dtype)
-        return image[None] * contribution(forward, rules, config.pull_back, params, image, cotangents, transform, noise, level)
+    def one(number) -> Float[Array, "k h w 3"]:
+        sampled = draw(key, number, config, like)
+        return image[None] * contribution(forward, rules, config.pull_back, params, image, cotangents, *sampled)
 
     if config.aggregation == "streaming_mean":
-        return sum_over(one, (keys, levels), config.chunk_size or 1) / config.num_samples, None
-    samples = jax.lax.map(one, (keys, levels), batch_size=config.chunk_size)
+        return sum_over(one, numbers, config.chunk_size or 1) / config.num_samples, None
+    samples = jax.lax.map(one, numbers, batch_size=config.chunk_size)
     aggregated = AGGREGATIONS[config.aggregation](samples, config.mad_threshold)
     return aggregated, jnp.swapaxes(samples, 0, 1) if return_samples else None

@@ -67,29 +67,53 @@ def padding(left: Scalar, right: Scalar, top: Scalar, bottom: Scalar, height: in
     return translation(left - 0.5, top - 0.5) @ stretch(x, y) @ translation(0.5, 0.5)
 
 
-def sample_transform(key: PRNGKeyArray, config: DaveConfig, height: int, width: int) -> Transform:
-    """Draw a transform for an image of that size, with the ranges of `config`.
+NUM_UNIFORMS = 10
+"""How many numbers a transform is made from; see `transform_at`."""
+
+
+def draw_uniforms(key: PRNGKeyArray) -> Float[Array, " 10"]:
+    """Independent numbers of [0, 1) for `transform_at`."""
+    keys = jax.random.split(key, 6)  # flip, rotation, scale, shift, padding, blur
+    return jnp.concatenate([jax.random.uniform(key, (count,)) for key, count in zip(keys, (1, 1, 1, 2, 4, 1), strict=True)])
+
+
+def transform_at(uniforms: Float[Array, " 10"], config: DaveConfig, height: int, width: int) -> Transform:
+    """The transform that these numbers of [0, 1) stand for, for an image of that size, with the ranges of `config`.
 
     A horizontal flip with probability `flip_probability`; padding, if switched on; then about the centre one affine map: rotation
     U(-rotation, rotation), isotropic scale U(scale_min, scale_max), shift U(-shift, shift) of the size on each axis; a blur, if on.
 
+    Args:
+        uniforms: for flip, rotation, scale, shift in x and y, padding left, right, top and bottom, blur.
+        config: the ranges.
+        height, width: of the image, in pixels.
+
     Example:
         >>> still = DaveConfig(flip_probability=0.0, rotation=0.0, shift=0.0, scale_min=1.0, scale_max=1.0)
-        >>> sample_transform(jax.random.key(0), still, 8, 8).matrix.round(6).tolist()
+        >>> transform_at(jnp.zeros(10), still, 8, 8).matrix.round(6).tolist()
         [[1.0, 0.0, 0.0], [0.0, 1.0, 0.0], [0.0, 0.0, 1.0]]
     """
-    flip_key, angle_key, scale_key, shift_key, padding_key, blur_key = jax.random.split(key, 6)
-    mirror = jnp.where(jax.random.bernoulli(flip_key, config.flip_probability), -1.0, 1.0)
-    angle = config.rotation * jax.random.uniform(angle_key, minval=-1.0)
-    scale = jax.random.uniform(scale_key, minval=config.scale_min, maxval=config.scale_max)
-    shift_x, shift_y = config.shift * jax.random.uniform(shift_key, (2,), minval=-1.0)
+    mirror = jnp.where(uniforms[0] < config.flip_probability, -1.0, 1.0)
+    angle = config.rotation * (2.0 * uniforms[1] - 1.0)
+    scale = config.scale_min + (config.scale_max - config.scale_min) * uniforms[2]
+    shift_x, shift_y = config.shift * (2.0 * uniforms[3:5] - 1.0)
     matrix = about_centre(stretch(mirror, 1.0), height, width)
     if config.random_padding:
-        left, right, top, bottom = config.padding * jax.random.uniform(padding_key, (4,)) * jnp.array([width, width, height, height], float)
+        left, right, top, bottom = config.padding * uniforms[5:9] * jnp.array([width, width, height, height], float)
         matrix = padding(left, right, top, bottom, height, width) @ matrix
     matrix = about_centre(rotation(angle) @ stretch(scale, scale), height, width) @ matrix
     matrix = translation(shift_x * width, shift_y * height) @ matrix
-    return Transform(matrix, config.blur * jax.random.uniform(blur_key) if config.random_blur else None)
+    return Transform(matrix, config.blur * uniforms[9] if config.random_blur else None)
+
+
+def sample_transform(key: PRNGKeyArray, config: DaveConfig, height: int, width: int) -> Transform:
+    """Draw a transform: `transform_at` for independent numbers.
+
+    Example:
+        >>> sample_transform(jax.random.key(0), DaveConfig(), 8, 8).matrix.shape
+        (3, 3)
+    """
+    return transform_at(draw_uniforms(key), config, height, width)
 
 
 def apply_transform(transform: Transform, image: Float[Array, "h w channels"]) -> Float[Array, "h w channels"]:

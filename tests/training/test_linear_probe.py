@@ -42,7 +42,7 @@ def test_tells_colours_apart_with_the_network_as_it_was(key):
 def test_reaches_the_minimum_that_a_second_order_method_finds(x64, monkeypatch, key):
     """No weight decay and overlapping classes: the loss has one minimum."""
     generator = np.random.default_rng(1)
-    values = generator.normal(size=(200, 3))
+    values = generator.normal(size=(200, 16))  # as many as the model has features
     labels = (values[:, 0] + generator.normal(size=200) > 0).astype(int)
     monkeypatch.setattr(module, "features", lambda *arguments, **options: values)
     options = {"learning_rates": [0.1], "weight_decays": [0.0], "epochs": 400}
@@ -50,10 +50,10 @@ def test_reaches_the_minimum_that_a_second_order_method_finds(x64, monkeypatch, 
     used = ~module._held_out(labels, 0.02, np.random.default_rng(np.asarray(jax.random.key_data(jax.random.split(key)[0]))))
 
     def loss(parameters):
-        margin = values[used] @ parameters[:3] + parameters[3]
+        margin = values[used] @ parameters[:-1] + parameters[-1]
         return np.mean(np.logaddexp(0, margin) - labels[used] * margin)
 
-    best = minimize(loss, np.zeros(4), tol=1e-12).x
+    best = minimize(loss, np.zeros(17), tol=1e-12).x
     head = found.model.params["head"]
     ours = np.append(head["kernel"][:, 1] - head["kernel"][:, 0], head["bias"][1] - head["bias"][0])
     np.testing.assert_allclose(ours, best, atol=1e-3)  # the schedule ends, the optimiser does not stop at the minimum

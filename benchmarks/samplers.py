@@ -1,0 +1,240 @@
+"""How many samples does a map need? Its likeness to a map of 2,000 samples, for each sampler and each way to average.
+
+    python benchmarks/samplers.py --model ../shared/models/vit_s14_photos98 --data ../shared/images --output benchmarks/results
+
+For each photograph a reference: the MAD mean of many independent samples. Then runs of few samples, each with randomness of its own, by
+every sampler of `dave_jax.sampling.samplers` and by those tried here, which the package does not offer. Their maps, averaged in several ways,
+are held against the reference: correlation of the heat maps, and overlap of the highest tenth of the pixels. The two halves of the reference
+against each other say how certain it is itself.
+
+All samples of a photograph run through one compiled program, so that every sampler pays the same.
+"""
+
+import argparse
+import dataclasses
+import functools
+import math
+import time
+from pathlib import Path
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from context import context, write
+from photographs import choose
+
+import dave_jax as dave
+from dave_jax.attribution.aggregate import AGGREGATIONS, lower_median, mad_mean
+from dave_jax.attribution.explain import contribution
+from dave_jax.attribution.postprocess import postprocess
+from dave_jax.effective.decomposition import resolve
+from dave_jax.evaluation.data import read
+from dave_jax.evaluation.similarity import pearson, top_overlap
+from dave_jax.sampling.samplers import SAMPLERS, Neighbour, lattice, lattice_point, level_of
+from dave_jax.sampling.transforms import Transform, about_centre, draw_uniforms, stretch, transform_at, translation
+
+CHUNK = 64 if jax.default_backend() != "cpu" else 4
+
+
+def _pair(number):
+    """The pair that a sample belongs to, and +1 or -1 for its first and second."""
+    return number // 2, 1.0 - 2.0 * (number % 2)
+
+
+def _pair_level(number, config, image):
+    half = dataclasses.replace(config, num_samples=max(1, (config.num_samples + 1) // 2), chunk_size=None)
+    return level_of(number // 2, half, image)
+
+
+def _parts(key, number, image, *, even: bool):
+    """Numbers for a transform, and noise, of one number; `even` takes them from the lattice."""
+    point_key, noise_key = jax.random.split(key)
+    noise = jax.random.normal(jax.random.fold_in(noise_key, number), image.shape, image.dtype)
+    return lattice_point(point_key, number) if even else draw_uniforms(jax.random.fold_in(point_key, number)), noise
+
+
+def antithetic(key, number, config, image, *, even=False):
+    """Pairs that share transform and level, with noise of opposite signs."""
+    pair, sign = _pair(number)
+    uniforms, noise = _parts(key, pair, image, even=even)
+    return Neighbour(transform_at(uniforms, config, *image.shape[:2]), sign.astype(image.dtype) * noise, _pair_level(number, config, image))
+
+
+def mirrored(key, number, config, image, *, even=False, opposite=False):
+    """Pairs of which the second is the mirror image of the first; `opposite` turns its noise's sign too."""
+    pair, sign = _pair(number)
+    uniforms, noise = _parts(key, pair, image, even=even)
+    height, width = image.shape[:2]
+    flip = about_centre(stretch(sign, 1.0), height, width)
+    matrix = flip @ transform_at(uniforms, config, height, width).matrix
+    noise = jnp.where(sign < 0, -noise[:, ::-1] if opposite else noise[:, ::-1], noise)
+    return Neighbour(Transform(matrix), noise, _pair_level(number, config, image))
+
+
+def lattice_opposite(key, number, config, image):
+    """A transform of its own for each sample, from the lattice; the noise of two consecutive ones has opposite signs."""
+    pair, sign = _pair(number)
+    neighbour, (_, noise) = lattice(key, number, config, image), _parts(key, pair, image, even=False)
+    return neighbour._replace(noise=sign.astype(image.dtype) * noise)
+
+
+def lattice_turns(key, number, config, image):
+    """The lattice, where every second sample is flipped."""
+    point_key, noise_key = jax.random.split(key)
+    uniforms = lattice_point(point_key, number).at[0].set((number % 2).astype(float))
+    noise = jax.random.normal(jax.random.fold_in(noise_key, number), image.shape, image.dtype)
+    return Neighbour(transform_at(uniforms, config, *image.shape[:2]), noise, level_of(number, config, image))
+
+
+def whole_shifts(key, number, config, image):
+    """Flips and shifts by whole pixels only: no interpolation, and another neighbourhood."""
+    uniforms, noise = _parts(key, number, image, even=True)
+    height, width = image.shape[:2]
+    flip = about_centre(stretch(jnp.where(uniforms[0] < config.flip_probability, -1.0, 1.0), 1.0), height, width)
+    shift = jnp.round(config.shift * (2.0 * uniforms[3:5] - 1.0) * jnp.array([width, height], float))
+    return Neighbour(Transform(translation(*shift) @ flip), noise, level_of(number, config, image))
+
+
+CANDIDATES = {
+    "antithetic": antithetic,
+    "mirrored": mirrored,
+    "mirrored_opposite": functools.partial(mirrored, opposite=True),
+    "lattice_antithetic": functools.partial(antithetic, even=True),
+    "lattice_mirrored": functools.partial(mirrored, even=True),
+    "lattice_mirrored_opposite": functools.partial(mirrored, even=True, opposite=True),
+    "lattice_opposite": lattice_opposite,
+    "lattice_turns": lattice_turns,
+    "whole_shifts": whole_shifts,
+}
+
+
+def biweight(samples, threshold=4.685):
+    """Tukey's weights in place of MAD's mask: `(1 - (d / (threshold s))^2)^2`."""
+    away = samples - lower_median(samples)[None]
+    scale = 1.4826 * lower_median(jnp.abs(away)) + 1e-8
+    weight = jnp.square(jnp.maximum(0.0, 1.0 - jnp.square(away / (threshold * scale)[None])))
+    return jnp.sum(weight * samples, axis=0) / jnp.maximum(jnp.sum(weight, axis=0), 1e-6)
+
+
+def pilot(samples, threshold=2.5):
+    """MAD whose median and deviation are those of 16 samples, evenly spread over the levels."""
+    some = samples[:: max(1, len(samples) // 16)]
+    centre = lower_median(some)
+    keep = jnp.abs(samples - centre[None]) <= threshold * (1.4826 * lower_median(jnp.abs(some - centre[None])) + 1e-8)[None]
+    return jnp.sum(jnp.where(keep, samples, 0.0), axis=0) / jnp.maximum(jnp.sum(keep, axis=0), 1).astype(samples.dtype)
+
+
+AVERAGES = {"mad_mean": mad_mean, "mean": AGGREGATIONS["mean"], "median": AGGREGATIONS["median"], "biweight": biweight, "pilot_16": pilot}
+
+
+@functools.partial(jax.jit, static_argnums=0)
+def neighbours(sampler, key, config, like):
+    image = jax.ShapeDtypeStruct(like.shape, like.dtype)
+    return jax.vmap(lambda number: sampler(key, number, config, image))(jnp.arange(config.num_samples))
+
+
+@functools.partial(jax.jit, static_argnums=0)
+def passes(forward, params, image, cotangent, some):
+    """The attributions of a chunk of neighbours."""
+    rules = resolve("effective")
+    return jax.vmap(lambda one: image * contribution(forward, rules, "adjoint", params, image, cotangent[None], *one)[0])(some)
+
+
+@functools.partial(jax.jit, static_argnums=0)
+def heat(average, samples, config):
+    attribution = average(samples, config.mad_threshold) if average is not biweight else biweight(samples)
+    return postprocess(attribution, config)
+
+
+def attributions(model, image, cotangent, drawn):
+    """The samples of all neighbours, chunk by chunk."""
+    count = len(drawn.level)
+    padded = jax.tree.map(lambda leaf: jnp.concatenate([leaf, leaf[: -count % CHUNK]]) if count % CHUNK else leaf, drawn)
+    parts = [
+        passes(model.forward, model.params, image, cotangent, jax.tree.map(lambda leaf: leaf[i : i + CHUNK], padded))
+        for i in range(0, count, CHUNK)
+    ]
+    return jnp.concatenate(parts)[:count]
+
+
+def study(model, images, targets, samplers, counts, repeats, reference, key) -> dict[str, Any]:
+    """Likeness to the reference: [photograph, sampler, average, count, repeat], and what is said of the reference."""
+    config = dataclasses.replace(model.config, chunk_size=None)
+    found = np.zeros((2, len(images), len(samplers), len(AVERAGES), len(counts), repeats))
+    own = np.zeros((len(images), len(samplers), len(AVERAGES), len(counts), repeats))
+    halves, spread = [], []
+    classes = int(model.num_classes) if hasattr(model, "num_classes") else len(model.class_names)
+    for i, (image, target) in enumerate(zip(images, targets, strict=True)):
+        start, image_key = time.perf_counter(), jax.random.fold_in(key, i)
+        cotangent = jax.nn.one_hot(target, classes)
+        many = neighbours(SAMPLERS["independent"], jax.random.fold_in(image_key, 1), dataclasses.replace(config, num_samples=reference), image)
+        many = attributions(model, image, cotangent, many)
+        limits = {name: heat(average, many, config) for name, average in AVERAGES.items()}
+        even, odd = heat(mad_mean, many[::2], config), heat(mad_mean, many[1::2], config)
+        halves.append([pearson(even, odd).item(), top_overlap(even, odd).item()])
+        spread.append(np.asarray(jnp.mean(jnp.var(many.sum(-1).reshape(20, -1, *image.shape[:2]), axis=1), axis=(1, 2))).tolist())
+        del many
+        for s, sampler in enumerate(samplers.values()):
+            runs = [(c, r) for c in range(len(counts)) for r in range(repeats)]
+            drawn = []
+            for c, r in runs:
+                run_key = jax.random.fold_in(image_key, 2 + r)
+                drawn.append(neighbours(sampler, run_key, dataclasses.replace(config, num_samples=counts[c]), image))
+            samples = attributions(model, image, cotangent, jax.tree.map(lambda *leaves: jnp.concatenate(leaves), *drawn))
+            first = 0
+            for c, r in runs:
+                part = samples[first : first + counts[c]]
+                first += counts[c]
+                for a, (name, average) in enumerate(AVERAGES.items()):
+                    map_ = heat(average, part, config)
+                    found[:, i, s, a, c, r] = pearson(map_, limits["mad_mean"]), top_overlap(map_, limits["mad_mean"])
+                    own[i, s, a, c, r] = pearson(map_, limits[name])
+        print(f"{i + 1} of {len(images)}: {time.perf_counter() - start:.1f} s", flush=True)
+    return {"correlation": found[0], "overlap": found[1], "own": own, "halves": np.array(halves), "spread": np.array(spread)}
+
+
+def interval(values: np.ndarray, seed: int = 0) -> tuple[float, float]:
+    """Bootstrapped 95 % interval of the mean over photographs (axis 0)."""
+    draw = np.random.default_rng(seed).integers(0, len(values), (2000, len(values)))
+    low, high = np.quantile(values.mean(axis=tuple(range(1, values.ndim)))[draw].mean(axis=1), (0.025, 0.975))
+    return float(low), float(high)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--model", help="folder or name; the embedded model by default")
+    parser.add_argument("--data", required=True, help="photographs with labels, as `dave-jax evaluate` reads them")
+    parser.add_argument("--photographs", type=int, default=30)
+    parser.add_argument("--reference", type=int, default=2000)
+    parser.add_argument("--counts", default="5,10,20,35,50,100")
+    parser.add_argument("--repeats", type=int, default=4)
+    parser.add_argument("--samplers", default="all")
+    parser.add_argument("--noise-alpha", type=float, help="the model's own by default")
+    parser.add_argument("--output", type=Path)
+    given = parser.parse_args()
+    model = dave.load(given.model) if given.model else dave.load()
+    if given.noise_alpha is not None:
+        model = dataclasses.replace(model, config=dataclasses.replace(model.config, noise_alpha=given.noise_alpha))
+    everything = SAMPLERS | CANDIDATES
+    samplers = everything if given.samplers == "all" else {name: everything[name] for name in given.samplers.split(",")}
+    counts = tuple(int(count) for count in given.counts.split(","))
+    chosen = choose(read(given.data, model), model, given.photographs, 0.5, 0)
+    found = study(model, chosen.images, chosen.targets, samplers, counts, given.repeats, given.reference, jax.random.key(0))
+    print(f"halves of the reference: correlation {found['halves'][:, 0].mean():.4f}, overlap {found['halves'][:, 1].mean():.4f}")
+    print("variance by twentieth of the levels:", np.round(found["spread"].mean(0) / found["spread"].mean(), 2).tolist())
+    for kind in ("correlation", "overlap", "own"):
+        print(f"\n{kind}, mean over {len(chosen.images)} photographs\n| sampler | average | " + " | ".join(map(str, counts)) + " |")
+        for s, name in enumerate(samplers):
+            for a, average in enumerate(AVERAGES):
+                row = found[kind][:, s, a].mean(axis=(0, 2))
+                print(f"| {name} | {average} | " + " | ".join(f"{value:.4f}" for value in row) + " |")
+    if given.output:
+        result = {"context": context("jax", "jaxlib", "dave-jax"), "device": jax.devices()[0].device_kind, "arguments": {**vars(given), "output": None}}
+        result |= {"samplers": list(samplers), "averages": list(AVERAGES), "counts": counts, "noise_alpha": float(model.config.noise_alpha)}
+        result |= {name: np.round(values, 5).tolist() for name, values in found.items() if name != "spread"} | {"spread": found["spread"].tolist()}
+        print("written to", write(given.output, "samplers", result))
+
+
+if __name__ == "__main__":
+    main()
