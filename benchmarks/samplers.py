@@ -3,9 +3,9 @@
     python benchmarks/samplers.py --model ../shared/models/vit_s14_photos98 --data ../shared/images --output benchmarks/results
 
 For each photograph a reference: the MAD mean of many independent samples. Then runs of few samples, each with randomness of its own, by
-every sampler of `dave_jax.sampling.samplers` and by those tried here, which the package does not offer. Their maps, averaged in several ways,
-are held against the reference: correlation of the heat maps, and overlap of the highest tenth of the pixels. The two halves of the reference
-against each other say how certain it is itself.
+every sampler of `dave_jax.sampling.samplers` and by those tried here, which the package does not offer. Their maps, averaged in several
+ways, are held against the reference: correlation of the heat maps, and overlap of the highest tenth of the pixels. The two halves of the
+reference against each other say how certain it is itself.
 
 All samples of a photograph run through one compiled program, so that every sampler pays the same.
 """
@@ -13,7 +13,6 @@ All samples of a photograph run through one compiled program, so that every samp
 import argparse
 import dataclasses
 import functools
-import math
 import time
 from pathlib import Path
 from typing import Any
@@ -26,7 +25,7 @@ from photographs import choose
 
 import dave_jax as dave
 from dave_jax.attribution.aggregate import AGGREGATIONS, lower_median, mad_mean
-from dave_jax.attribution.explain import contribution
+from dave_jax.attribution.neighbourhood import contribution
 from dave_jax.attribution.postprocess import postprocess
 from dave_jax.effective.decomposition import resolve
 from dave_jax.evaluation.data import read
@@ -151,10 +150,8 @@ def attributions(model, image, cotangent, drawn):
     """The samples of all neighbours, chunk by chunk."""
     count = len(drawn.level)
     padded = jax.tree.map(lambda leaf: jnp.concatenate([leaf, leaf[: -count % CHUNK]]) if count % CHUNK else leaf, drawn)
-    parts = [
-        passes(model.forward, model.params, image, cotangent, jax.tree.map(lambda leaf: leaf[i : i + CHUNK], padded))
-        for i in range(0, count, CHUNK)
-    ]
+    chunks = [jax.tree.map(operator.itemgetter(slice(i, i + CHUNK)), padded) for i in range(0, count, CHUNK)]
+    parts = [passes(model.forward, model.params, image, cotangent, chunk) for chunk in chunks]
     return jnp.concatenate(parts)[:count]
 
 
@@ -168,7 +165,9 @@ def study(model, images, targets, samplers, counts, repeats, reference, key) -> 
     for i, (image, target) in enumerate(zip(images, targets, strict=True)):
         start, image_key = time.perf_counter(), jax.random.fold_in(key, i)
         cotangent = jax.nn.one_hot(target, classes)
-        many = neighbours(SAMPLERS["independent"], jax.random.fold_in(image_key, 1), dataclasses.replace(config, num_samples=reference), image)
+        many = neighbours(
+            SAMPLERS["independent"], jax.random.fold_in(image_key, 1), dataclasses.replace(config, num_samples=reference), image
+        )
         many = attributions(model, image, cotangent, many)
         limits = {name: heat(average, many, config) for name, average in AVERAGES.items()}
         even, odd = heat(mad_mean, many[::2], config), heat(mad_mean, many[1::2], config)
@@ -230,9 +229,15 @@ def main() -> None:
                 row = found[kind][:, s, a].mean(axis=(0, 2))
                 print(f"| {name} | {average} | " + " | ".join(f"{value:.4f}" for value in row) + " |")
     if given.output:
-        result = {"context": context("jax", "jaxlib", "dave-jax"), "device": jax.devices()[0].device_kind, "arguments": {**vars(given), "output": None}}
+        result = {
+            "context": context("jax", "jaxlib", "dave-jax"),
+            "device": jax.devices()[0].device_kind,
+            "arguments": {**vars(given), "output": None},
+        }
         result |= {"samplers": list(samplers), "averages": list(AVERAGES), "counts": counts, "noise_alpha": float(model.config.noise_alpha)}
-        result |= {name: np.round(values, 5).tolist() for name, values in found.items() if name != "spread"} | {"spread": found["spread"].tolist()}
+        result |= {name: np.round(values, 5).tolist() for name, values in found.items() if name != "spread"} | {
+            "spread": found["spread"].tolist()
+        }
         print("written to", write(given.output, "samplers", result))
 
 

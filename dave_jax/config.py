@@ -12,8 +12,8 @@ else:  # JAX rebuilds a config with whatever stands for its floats (tracers, sha
     Scalar = Any
 
 _STATIC = (
-    *("num_samples", "chunk_size", "schedule", "sampler", "pull_back", "aggregation", "gaussian_size", "bilateral_size"),
-    *("random_padding", "random_blur"),
+    *("num_samples", "chunk_size", "schedule", "sampler", "pull_back", "warp_adjoint", "precision", "aggregation", "mad_pilot"),
+    *("gaussian_size", "bilateral_size", "random_padding", "random_blur"),
 )
 
 
@@ -39,8 +39,15 @@ class DaveConfig:
         blur: see `random_blur`.
         pull_back: `adjoint` (the gradient with respect to the image before its transform; the authors' code) or `inverse` (the paper's
             notation: the map is warped back).
-        aggregation: `mad_mean`, `mean`, `median`, or `streaming_mean` (the mean, in memory that does not grow with `num_samples`).
+        warp_adjoint: how the warp's derivative goes back: `scatter`, or `gather`, which is exact for scales of up to 1.41 (up to 2 without
+            rotation); None takes `gather` on GPU and TPU where the ranges allow it.
+        precision: `bfloat16` computes the network's passes in it, with norms, softmax and sums in float32 (networks of ours only);
+            `float32` in the parameters' own type; None takes `bfloat16` on GPU and TPU where it can.
+        aggregation: `mad_mean`, `biweight`, `mean`, `median`, or `streaming_mean` (the mean, in memory that does not grow
+            with `num_samples`); see `attribution.aggregate`.
         mad_threshold: samples further than this many robust standard deviations from the median are left out by `mad_mean`.
+        mad_pilot: `mad_mean` and `biweight` take median and deviation from so many samples, spread evenly over all, and hold no more than
+            these; None takes all, or as many as fit in memory.
         gaussian_size, gaussian_sigma, gaussian_share: post-processing blends this share of a blurred map with the map; kernel size and
             sigma in pixels.
         bilateral_size, bilateral_sigma, bilateral_range: the bilateral filter's kernel size and sigma in pixels, and its sigma in units of
@@ -62,8 +69,11 @@ class DaveConfig:
     random_blur: bool = False
     blur: Scalar = 1.0
     pull_back: Literal["adjoint", "inverse"] = "adjoint"
-    aggregation: Literal["mad_mean", "mean", "median", "streaming_mean"] = "mad_mean"
+    warp_adjoint: Literal["scatter", "gather"] | None = None
+    precision: Literal["float32", "bfloat16"] | None = None
+    aggregation: Literal["mad_mean", "biweight", "mean", "median", "streaming_mean"] = "mad_mean"
     mad_threshold: Scalar = 2.5
+    mad_pilot: int | None = None
     gaussian_size: int = 11
     gaussian_sigma: Scalar = 7.0
     gaussian_share: Scalar = 0.5
@@ -82,10 +92,14 @@ class DaveConfig:
                 problems.append(f"{name} must be odd; got {getattr(self, name)}")
         if self.chunk_size is not None and not 1 <= self.chunk_size <= self.num_samples:
             problems.append(f"chunk_size must be between 1 and num_samples={self.num_samples}, or None to choose it; got {self.chunk_size}")
+        if self.mad_pilot is not None and not 1 <= self.mad_pilot <= self.num_samples:
+            problems.append(f"mad_pilot must be between 1 and num_samples={self.num_samples}, or None to choose it; got {self.mad_pilot}")
         for name, choices in (
             ("schedule", ("linear", "angle")),
             ("pull_back", ("adjoint", "inverse")),
-            ("aggregation", ("mad_mean", "mean", "median", "streaming_mean")),
+            ("warp_adjoint", ("scatter", "gather", None)),
+            ("precision", ("float32", "bfloat16", None)),
+            ("aggregation", ("mad_mean", "biweight", "mean", "median", "streaming_mean")),
         ):
             if getattr(self, name) not in choices:
                 problems.append(f"{name} must be one of {list(choices)}; got {getattr(self, name)!r}")
@@ -108,14 +122,14 @@ class DaveConfig:
             raise ValueError("DaveConfig: " + "; ".join(problems) + ".")
 
     def with_samples(self, num_samples: int) -> "DaveConfig":
-        """The same settings with another number of samples; a chunk size that is too large for it is chosen anew.
+        """The same settings with another number of samples; a chunk size or pilot that is too large for it is chosen anew.
 
         Example:
             >>> DaveConfig(num_samples=16, chunk_size=8).with_samples(4).chunk_size is None
             True
         """
-        chunk = None if (self.chunk_size or 0) > num_samples else self.chunk_size
-        return dataclasses.replace(self, num_samples=num_samples, chunk_size=chunk)
+        chunk, pilot = (None if (size or 0) > num_samples else size for size in (self.chunk_size, self.mad_pilot))
+        return dataclasses.replace(self, num_samples=num_samples, chunk_size=chunk, mad_pilot=pilot)
 
 
 jax.tree_util.register_dataclass(

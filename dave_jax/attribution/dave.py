@@ -7,8 +7,9 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, PRNGKeyArray
 
-from dave_jax.attribution.explain import attribute_image, with_chunk
+from dave_jax.attribution.fit import fitted
 from dave_jax.attribution.method import Method, settings
+from dave_jax.attribution.neighbourhood import attribute_image
 from dave_jax.attribution.postprocess import postprocess
 from dave_jax.config import DaveConfig
 from dave_jax.effective.decomposition import Decomposition, resolve
@@ -42,7 +43,7 @@ class Dave(Method):
         config = self.config or model.config
         if self.num_samples is not None and self.num_samples != config.num_samples:
             config = config.with_samples(self.num_samples)
-        config = with_chunk(config, model, resolve(self.decomposition), image.shape, num_targets)
+        config = fitted(config, model, resolve(self.decomposition), image, num_targets)
         return dataclasses.replace(self, config=config, num_samples=None)
 
     def attribute(

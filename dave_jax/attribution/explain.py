@@ -4,28 +4,28 @@
     sample_i = image * T^T (1 - t) W_eff(x_t)^T cotangent                     one `jax.vjp` through model, noise and transform
     {sample_i} --MAD mean over i--> (h, w, 3) --post-processing--> heat map (h, w)
 
-DAVE, arXiv 2602.06613, eqs. 6 to 9. Images run one after the other, an image's samples in chunks, so memory is set by the chunk.
+DAVE, arXiv 2602.06613, eqs. 6 to 9. Images run one after the other, an image's samples in chunks, so memory is set by the chunk. On several
+devices both axes can be spread: pass a mesh.
 """
 
-import dataclasses
 from functools import partial
 from typing import Any, Literal
 
 import jax
 import jax.numpy as jnp
+from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
 from jax.typing import ArrayLike
 from jaxtyping import Array, Float, Integer, PRNGKeyArray
 
-from dave_jax.attribution.aggregate import AGGREGATIONS
-from dave_jax.attribution.chunk import default_chunk, sum_over
+from dave_jax.attribution.aggregate import ROBUST_WEIGHTS
+from dave_jax.attribution.fit import fitted
+from dave_jax.attribution.neighbourhood import attribute_image, contribution
 from dave_jax.attribution.postprocess import postprocess
 from dave_jax.attribution.targets import as_cotangents
 from dave_jax.config import DaveConfig, Scalar
 from dave_jax.effective.decomposition import Decomposition, resolve
 from dave_jax.models.model import Forward, Model, check_images, count_classes
-from dave_jax.sampling.noise import add_noise
-from dave_jax.sampling.samplers import SAMPLERS
-from dave_jax.sampling.transforms import Transform, apply_transform, pull_back
+from dave_jax.sampling.transforms import Transform
 
 Image = Float[Array, "h w 3"]
 
@@ -41,6 +41,7 @@ def explain(
     image_ids: ArrayLike | None = None,
     raw: bool = False,
     return_samples: bool = False,
+    mesh: Mesh | None = None,
 ) -> Any:
     """Explain a batch of images: which pixels speak for a target.
 
@@ -58,6 +59,8 @@ def explain(
             ids to use the same transforms and noise for every image.
         raw: return the aggregated attributions (h, w, 3) instead of heat maps.
         return_samples: return the samples too.
+        mesh: devices to spread the work over, with axes called `data` (images; their number must be a multiple of the axis's) and
+            `samples` (the samples of each image; likewise), or one of them. The parameters go to every device.
 
     Returns:
         Heat maps Float[b h w] in [0, 1] for one target an image, Float[b k h w] for k; with `raw`, Float[b (k) h w 3]. With
@@ -75,13 +78,24 @@ def explain(
         (2, 16, 16)
     """
     config, rules = model.config if config is None else config, resolve(decomposition)
-    images = check_images(images, model.preprocessing.image_size)
+    images, mesh = _placed(check_images(images, model.preprocessing.image_size), mesh)
     cotangents, single = as_cotangents(targets, len(images), count_classes(model, images.dtype), images.dtype)
     if return_samples and config.aggregation == "streaming_mean":
         raise ValueError("aggregation='streaming_mean' never holds the samples; use aggregation='mean' with return_samples=True.")
     image_ids = as_image_ids(image_ids, images)
-    config = with_chunk(config, model, rules, images.shape[1:], cotangents.shape[1])
-    maps, samples = _explain(model.forward, rules, model.params, images, cotangents, key, image_ids, config, raw, return_samples)
+    config = fitted(
+        config,
+        model,
+        rules,
+        jax.ShapeDtypeStruct(images.shape[1:], images.dtype),
+        cotangents.shape[1],
+        1 if mesh is None else mesh.shape.get("samples", 1),
+    )
+    if return_samples and config.mad_pilot != config.num_samples and config.aggregation in ROBUST_WEIGHTS:
+        raise ValueError(
+            f"mad_pilot={config.mad_pilot} does not hold all {config.num_samples} samples; leave it out with return_samples=True."
+        )
+    maps, samples = _explain(model.forward, rules, model.params, images, cotangents, key, image_ids, config, raw, return_samples, mesh)
     if single:
         maps, samples = maps[:, 0], None if samples is None else samples[:, 0]
     return (maps, samples) if return_samples else maps
@@ -158,37 +172,35 @@ def as_image_ids(image_ids: ArrayLike | None, images: Float[Array, "b h w 3"]) -
     return jnp.asarray(image_ids)
 
 
-def contribution(
-    forward: Forward,
-    rules: Decomposition,
-    kind: Literal["adjoint", "inverse"],
-    params: Any,
-    image: Image,
-    cotangents: Float[Array, "k classes"],
-    transform: Transform | None,
-    noise: Image,
-    t: Scalar,
-) -> Float[Array, "k h w 3"]:
-    """The effective transformation of one neighbour for several cotangents: one forward pass, one backward pass for each.
-
-    One after the other and not by `vmap`, here and in every method: XLA on the CPU (jaxlib 0.10, not 0.12) gets `g - sum(p g)` wrong where
-    p is broadcast along a leading axis and the arrays are large, which is softmax's derivative for several cotangents g.
-    """
-
-    def neighbour(image: Image) -> Image:
-        return add_noise(image if transform is None else apply_transform(transform, image), noise, t)
-
-    if kind == "adjoint" or transform is None:
-        _, pull = jax.vjp(lambda image: forward(params, neighbour(image), rules), image)
-        return jax.lax.map(lambda cotangent: pull(cotangent)[0], cotangents)
-    _, pull = jax.vjp(lambda moved: forward(params, moved, rules), neighbour(image))
-    return jax.lax.map(lambda cotangent: pull_back(transform, (1.0 - t) * pull(cotangent)[0], "inverse"), cotangents)
-
-
 _transformation = jax.jit(contribution, static_argnums=(0, 1, 2))
 
 
-@partial(jax.jit, static_argnums=(0, 1, 8, 9))
+def _placed(images: Float[Array, "b h w 3"], mesh: Mesh | None) -> tuple[Array, Mesh | None]:
+    """The images where the mesh has them, and the mesh with axes that the compiler may also use.
+
+    Raises:
+        ValueError: axes that we do not know, or images that cannot be spread evenly.
+    """
+    if mesh is None:
+        return images, None
+    if not mesh.axis_names or set(mesh.axis_names) - {"data", "samples"}:
+        raise ValueError(
+            f"A mesh has the axes 'data' and 'samples', or one of them; got {mesh.axis_names}. For example jax.make_mesh((8,), ('data',))."
+        )
+    if len(images) % mesh.shape.get("data", 1):
+        raise ValueError(
+            f"The number of images must be a multiple of the mesh's data axis, {mesh.shape['data']}; got {len(images)}. "
+            "Repeat the last image to fill up, or spread the samples."
+        )
+    mesh = Mesh(mesh.devices, mesh.axis_names, axis_types=(AxisType.Auto,) * len(mesh.axis_names))
+    return jax.device_put(images, NamedSharding(mesh, _by_images(mesh))), mesh
+
+
+def _by_images(mesh: Mesh) -> PartitionSpec:
+    return PartitionSpec("data" if "data" in mesh.axis_names else None)
+
+
+@partial(jax.jit, static_argnums=(0, 1, 8, 9, 10))
 def _explain(
     forward: Forward,
     rules: Decomposition,
@@ -200,48 +212,22 @@ def _explain(
     config: DaveConfig,
     raw: bool,
     return_samples: bool,
+    mesh: Mesh | None,
 ) -> tuple[Array, Array | None]:
-    def finish(job):
-        image, cotangents, number = job
-        image_key = jax.random.fold_in(key, number)
-        aggregated, samples = attribute_image(forward, rules, params, image, cotangents, image_key, config, return_samples)
-        return aggregated if raw else jax.vmap(lambda one: postprocess(one, config))(aggregated), samples
+    axes = () if mesh is None else mesh.axis_names
 
-    return jax.lax.map(finish, (images, cotangents, image_ids))
+    def here(params, images, cotangents, key, image_ids, config):
+        def finish(job):
+            image, cotangents, number = job
+            image_key = jax.random.fold_in(key, number)
+            aggregated, samples = attribute_image(
+                forward, rules, params, image, cotangents, image_key, config, return_samples, axis="samples" if "samples" in axes else None
+            )
+            return aggregated if raw else jax.vmap(lambda one: postprocess(one, config))(aggregated), samples
 
+        return jax.lax.map(finish, (images, cotangents, image_ids))
 
-def with_chunk(config: DaveConfig, model: Model, rules: Decomposition, image_shape: tuple[int, ...], num_targets: int) -> DaveConfig:
-    """The settings with a chunk size: theirs, or what fits."""
-    if config.chunk_size is not None:
-        return config
-    chunk = default_chunk(model.forward, model.params, image_shape, rules, config.num_samples, num_targets)
-    return dataclasses.replace(config, chunk_size=chunk)
-
-
-def attribute_image(
-    forward: Forward,
-    rules: Decomposition,
-    params: Any,
-    image: Image,
-    cotangents: Float[Array, "k classes"],
-    key: PRNGKeyArray,
-    config: DaveConfig,
-    return_samples: bool = False,
-    first: int | Integer[Array, ""] = 0,
-) -> tuple[Float[Array, "k h w 3"], Float[Array, "k samples h w 3"] | None]:
-    """The aggregated attributions of one image, and its samples if they are wanted; traced. `config.chunk_size` must be set.
-
-    `first` is the number of the first sample, which tells samples of several calls apart.
-    """
-    draw, like = SAMPLERS[config.sampler], jax.ShapeDtypeStruct(image.shape, image.dtype)
-    numbers = first + jnp.arange(config.num_samples)
-
-    def one(number) -> Float[Array, "k h w 3"]:
-        sampled = draw(key, number, config, like)
-        return image[None] * contribution(forward, rules, config.pull_back, params, image, cotangents, *sampled)
-
-    if config.aggregation == "streaming_mean":
-        return sum_over(one, numbers, config.chunk_size or 1) / config.num_samples, None
-    samples = jax.lax.map(one, numbers, batch_size=config.chunk_size)
-    aggregated = AGGREGATIONS[config.aggregation](samples, config.mad_threshold)
-    return aggregated, jnp.swapaxes(samples, 0, 1) if return_samples else None
+    if mesh is not None:
+        spread, whole = _by_images(mesh), PartitionSpec()
+        here = jax.shard_map(here, mesh=mesh, in_specs=(whole, spread, spread, whole, spread, whole), out_specs=spread, check_vma=False)
+    return here(params, images, cotangents, key, image_ids, config)

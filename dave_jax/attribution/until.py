@@ -16,7 +16,9 @@ import jax.numpy as jnp
 from jax.typing import ArrayLike
 from jaxtyping import Array, Float, Integer, PRNGKeyArray
 
-from dave_jax.attribution.explain import as_image_ids, attribute_image, with_chunk
+from dave_jax.attribution.explain import as_image_ids
+from dave_jax.attribution.fit import fitted
+from dave_jax.attribution.neighbourhood import attribute_image
 from dave_jax.attribution.postprocess import postprocess
 from dave_jax.attribution.targets import as_cotangents
 from dave_jax.config import DaveConfig
@@ -91,7 +93,7 @@ def explain_until(
     config = model.config.with_samples(8) if config is None else config
     images = check_images(images, model.preprocessing.image_size)
     cotangents, single = as_cotangents(targets, len(images), count_classes(model, images.dtype), images.dtype)
-    config = with_chunk(config, model, rules, images.shape[1:], cotangents.shape[1])
+    config = fitted(config, model, rules, jax.ShapeDtypeStruct(images.shape[1:], images.dtype), cotangents.shape[1])
     ids, limit = as_image_ids(image_ids, images), jnp.asarray(max_rounds)
     found = _until(
         model.forward, rules, model.params, images, cotangents, key, ids, config, jnp.asarray(tolerance, images.dtype), limit, raw

@@ -27,6 +27,7 @@ from jaxtyping import Array, Float
 from dave_jax.effective.activations import multiplier
 from dave_jax.effective.decomposition import Decomposition
 from dave_jax.effective.operators import Centering, Chain, Dense, Diagonal, Mixing, Operator
+from dave_jax.effective.precision import narrow, wide, wide_dtype
 from dave_jax.effective.tokens import Rearrange
 
 Params = Mapping[str, Any]
@@ -58,19 +59,19 @@ def layer_norm(params: Params, x: Float[Array, "... width"], decomposition: Deco
 def centred_norm(params: Params, x: Float[Array, "... width"], decomposition: Decomposition, *, eps: float) -> Result:
     """LayerNorm without a bias."""
     centering = Centering(x.shape)
-    centred = centering(x)
+    centred = centering(wide(x))
     inverse_sigma = jax.lax.rsqrt(jnp.mean(jnp.square(centred), axis=-1, keepdims=True) + eps)
     normalise = decomposition.normalisation(Diagonal(inverse_sigma, x.shape))
-    scale = Diagonal(_row(params["scale"], x.ndim), x.shape)
-    return scale(normalise(centred)), Chain((centering, normalise, scale))
+    scale = Diagonal(_row(wide(params["scale"]), x.ndim), x.shape)
+    return narrow(scale(normalise(centred)), x), Chain((centering, normalise, scale))
 
 
 def rms_norm(params: Params, x: Float[Array, "... width"], decomposition: Decomposition, *, eps: float) -> Result:
     """`y = gamma * x / sqrt(mean(x^2) + eps)` (arXiv 1910.07467)."""
-    inverse_rms = jax.lax.rsqrt(jnp.mean(jnp.square(x), axis=-1, keepdims=True) + eps)
+    inverse_rms = jax.lax.rsqrt(jnp.mean(jnp.square(wide(x)), axis=-1, keepdims=True) + eps)
     normalise = decomposition.normalisation(Diagonal(inverse_rms, x.shape))
-    scale = Diagonal(_row(params["scale"], x.ndim), x.shape)
-    return scale(normalise(x)), Chain((normalise, scale))
+    scale = Diagonal(_row(wide(params["scale"]), x.ndim), x.shape)
+    return narrow(scale(normalise(wide(x))), x), Chain((normalise, scale))
 
 
 def norm(params: Params, x: Float[Array, "... width"], decomposition: Decomposition, *, eps: float) -> Result:
@@ -80,14 +81,14 @@ def norm(params: Params, x: Float[Array, "... width"], decomposition: Decomposit
 
 def unit_norm(x: Float[Array, "... width"], decomposition: Decomposition) -> Result:
     """`y = x / |x|`, the length in front of a cosine similarity: `1 / |x|` is an operator as a norm's 1/sigma is; 1e12 at most."""
-    inverse_length = jax.lax.rsqrt(jnp.maximum(jnp.sum(jnp.square(x), axis=-1, keepdims=True), 1e-24))
+    inverse_length = jax.lax.rsqrt(jnp.maximum(jnp.sum(jnp.square(wide(x)), axis=-1, keepdims=True), 1e-24))
     op = decomposition.normalisation(Diagonal(inverse_length, x.shape))
-    return op(x), op
+    return narrow(op(wide(x)), x), op
 
 
 def activation(x: Float[Array, "..."], decomposition: Decomposition, *, name: str) -> Result:
     """`y = m(x) * x`: a diagonal operator with the activation's multiplier (see `activations`)."""
-    op = decomposition.activation(Diagonal(multiplier(name)(x), x.shape))
+    op = decomposition.activation(Diagonal(narrow(multiplier(name)(wide(x)), x), x.shape))
     return op(x), op
 
 
@@ -133,9 +134,9 @@ def mixing(
     the rule; at zero it changes nothing, and the derivative with respect to it is that with respect to the matrix, whatever the
     decomposition.
     """
-    scores = (query * query.shape[-1] ** -0.5) @ jnp.swapaxes(key, -1, -2)
-    scores = scores if bias is None else scores + bias
-    op = decomposition.attention(Mixing(*decomposition.softmax(scores), value.shape))
+    scores = jnp.matmul(query * query.shape[-1] ** -0.5, jnp.swapaxes(key, -1, -2), preferred_element_type=wide_dtype(query))
+    weights, total = decomposition.softmax(scores if bias is None else scores + wide(bias))
+    op = decomposition.attention(Mixing(narrow(weights, value), total, value.shape))
     return (op(value) if probe is None else op(value) + probe @ value), op
 
 

@@ -148,7 +148,8 @@ class Mixing(Operator):
     in_shape: Shape
 
     def __call__(self, x):
-        return (self.weights @ x) / self.total
+        product = jnp.matmul(self.weights, x, preferred_element_type=self.total.dtype)
+        return (product / self.total).astype(x.dtype)
 
     @property
     def matrix(self) -> Float[Array, "heads queries keys"]:

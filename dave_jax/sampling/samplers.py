@@ -4,6 +4,7 @@ Sample i of an image is a function of the image's key and of i alone (and of `co
 a map depends neither on the chunk nor on the device that computes it.
 """
 
+import math
 from collections.abc import Callable
 from typing import NamedTuple
 
@@ -49,18 +50,23 @@ def independent(key: PRNGKeyArray, number: Integer[Array, ""], config: DaveConfi
 
 
 def lattice_point(key: PRNGKeyArray, number: Integer[Array, ""]) -> Float[Array, " 10"]:
-    """A point of a randomly shifted Kronecker sequence in [0, 1)^10: `frac(shift + number * g^-j)`, j = 1 ... 10.
+    """A point of a randomly shifted sequence in [0, 1)^10, any run of which is spread more evenly than independent points are.
 
-    Any run of consecutive points is spread more evenly than independent ones are; g is the root of `g^11 = g + 1` (the golden ratio's kin in
-    ten dimensions). In integers modulo 2^32, so that no digit is lost however large the number is.
+    The first coordinate is van der Corput's, the number's bits in reverse, of which every second point lies in either half: flips
+    alternate. The others are Richtmyer's, `frac(shift + number * sqrt(p))` for the primes p. In integers modulo 2^32, so that no digit is
+    lost however large the number is.
     """
-    root = 1.5
-    for _ in range(64):
-        root = (1.0 + root) ** (1.0 / (NUM_UNIFORMS + 1))
-    steps = np.array([round(root**-j * 2**32) % 2**32 for j in range(1, NUM_UNIFORMS + 1)], np.uint32)
-    shift = jax.random.bits(key, (NUM_UNIFORMS,), jnp.uint32)
-    words = shift + jnp.asarray(number, jnp.uint32) * steps
-    return (words >> jnp.uint32(8)).astype(float) / 2.0**24
+    number = jnp.asarray(number).astype(jnp.uint32)
+    steps = np.array([round(math.sqrt(prime) % 1.0 * 2**32) for prime in (2, 3, 5, 7, 11, 13, 17, 19, 23)], np.uint32)
+    words = jnp.concatenate([_reverse_bits(number)[None], number * steps])
+    return ((words + jax.random.bits(key, (NUM_UNIFORMS,), jnp.uint32)) >> jnp.uint32(8)).astype(float) / 2.0**24
+
+
+def _reverse_bits(word: Integer[Array, ""]) -> Integer[Array, ""]:
+    for width, mask in ((1, 0x55555555), (2, 0x33333333), (4, 0x0F0F0F0F), (8, 0x00FF00FF), (16, 0x0000FFFF)):
+        width, mask = jnp.uint32(width), jnp.uint32(mask)
+        word = ((word >> width) & mask) | ((word & mask) << width)
+    return word
 
 
 def lattice(key: PRNGKeyArray, number: Integer[Array, ""], config: DaveConfig, image: jax.ShapeDtypeStruct) -> Neighbour:
@@ -72,3 +78,14 @@ def lattice(key: PRNGKeyArray, number: Integer[Array, ""], config: DaveConfig, i
 
 SAMPLERS: dict[str, Sampler] = {"independent": independent, "lattice": lattice}
 """By the name in `DaveConfig.sampler`."""
+
+
+def sampler_called(name: str) -> Sampler:
+    """The sampler of that name.
+
+    Raises:
+        ValueError: there is none.
+    """
+    if name not in SAMPLERS:
+        raise ValueError(f"A sampler is one of {sorted(SAMPLERS)}; got {name!r}. Enter your own in dave_jax.sampling.samplers.SAMPLERS.")
+    return SAMPLERS[name]

@@ -16,7 +16,7 @@ from jaxtyping import Array, Float, PRNGKeyArray
 
 from dave_jax.config import DaveConfig, Scalar
 from dave_jax.sampling.blur import gaussian_blur
-from dave_jax.sampling.warp import Matrix, inverse_affine, warp
+from dave_jax.sampling.warp import Matrix, inverse_affine, warp, warp_gathering
 
 BLUR_SIZE = 9
 """Size of the blur's kernel in pixels."""
@@ -116,9 +116,11 @@ def sample_transform(key: PRNGKeyArray, config: DaveConfig, height: int, width: 
     return transform_at(draw_uniforms(key), config, height, width)
 
 
-def apply_transform(transform: Transform, image: Float[Array, "h w channels"]) -> Float[Array, "h w channels"]:
-    """Warp the image, then blur it: linear in the image."""
-    image = warp(image, transform.matrix)
+def apply_transform(
+    transform: Transform, image: Float[Array, "h w channels"], adjoint: Literal["scatter", "gather"] = "scatter"
+) -> Float[Array, "h w channels"]:
+    """Warp the image, then blur it: linear in the image. `adjoint` is how derivatives go back: see `warp_gathering`."""
+    image = (warp_gathering if adjoint == "gather" else warp)(image, transform.matrix)
     if transform.blur is None:
         return image
     sigma = jnp.maximum(transform.blur, 1e-3)  # a kernel of width zero would be 0 / 0

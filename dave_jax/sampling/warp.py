@@ -3,6 +3,9 @@
 Coordinates are `(x, y, 1)` in pixels, x to the right and y downwards; a matrix takes input coordinates to output coordinates.
 """
 
+import math
+
+import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
@@ -40,6 +43,65 @@ def warp(image: Float[Array, "h w channels"], matrix: Matrix) -> Float[Array, "h
             index = jnp.clip(corner_y, 0, height - 1) * width + jnp.clip(corner_x, 0, width - 1)
             output += weight * pixels.at[index.astype(jnp.int32).ravel()].get(mode="promise_in_bounds")
     return output.reshape(image.shape)
+
+
+WIDEST = 2.0
+"""`reach` up to which `warp_gathering` is exact."""
+
+
+def reach(rotation: float, scale: float) -> float:
+    """How far, in output pixels along an axis, the pixels lie at most that are read from one input pixel: `scale (|cos| + |sin|)`.
+
+    Args:
+        rotation: the largest angle, in degrees.
+        scale: the largest scale.
+
+    Example:
+        >>> round(reach(0.0, 1.1), 6), round(reach(90.0, 1.1), 6)
+        (1.1, 1.555635)
+    """
+    angle = math.radians(min(rotation, 45.0))
+    return scale * (math.cos(angle) + math.sin(angle))
+
+
+@jax.custom_vjp
+def warp_gathering(image: Float[Array, "h w channels"], matrix: Matrix) -> Float[Array, "h w channels"]:
+    """`warp`, with its adjoint as a gather: no scatter, so the same bits every time, also where scatters are slow or race.
+
+    Each input pixel q collects from the 4 x 4 output pixels p around its image, with weights
+    `hat(x) hat(y)`, `(x, y) = matrix^-1 p - q`, `hat(u) = max(0, 1 - |u|)`. Exact where `|a| + |b| <= 2` for both rows (a, b) of the matrix
+    (see `reach`). Not differentiable with respect to the matrix.
+    """
+    return warp(image, matrix)
+
+
+def _forward(image, matrix):
+    return warp(image, matrix), matrix
+
+
+def _adjoint(matrix, cotangent):
+    height, width, channels = cotangent.shape
+    dtype = cotangent.dtype
+    rows, columns = jnp.arange(height, dtype=dtype)[:, None], jnp.arange(width, dtype=dtype)[None, :]
+    there, back = matrix.astype(dtype), inverse_affine(matrix).astype(dtype)
+    left = jnp.floor(there[0, 0] * columns + there[0, 1] * rows + there[0, 2])
+    top = jnp.floor(there[1, 0] * columns + there[1, 1] * rows + there[1, 2])
+    pixels = cotangent.reshape(height * width, channels)
+    total = jnp.zeros_like(pixels)
+    for step_x in (-1.0, 0.0, 1.0, 2.0):
+        for step_y in (-1.0, 0.0, 1.0, 2.0):
+            x, y = left + step_x, top + step_y
+            from_x = back[0, 0] * x + back[0, 1] * y + back[0, 2] - columns
+            from_y = back[1, 0] * x + back[1, 1] * y + back[1, 2] - rows
+            weight = jnp.maximum(0.0, 1.0 - jnp.abs(from_x)) * jnp.maximum(0.0, 1.0 - jnp.abs(from_y))
+            inside = (x >= 0) & (x <= width - 1) & (y >= 0) & (y <= height - 1)
+            index = jnp.clip(y, 0, height - 1) * width + jnp.clip(x, 0, width - 1)
+            weight = jnp.where(inside, weight, 0.0).reshape(-1, 1)
+            total += weight * pixels.at[index.astype(jnp.int32).ravel()].get(mode="promise_in_bounds")
+    return total.reshape(cotangent.shape), jnp.zeros_like(matrix)
+
+
+warp_gathering.defvjp(_forward, _adjoint)
 
 
 def inverse_affine(matrix: Matrix) -> Matrix:

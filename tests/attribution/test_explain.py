@@ -150,7 +150,7 @@ def test_streaming_mean_holds_one_chunk():
     def memory(num_samples, aggregation):
         config = dataclasses.replace(CONFIG, num_samples=num_samples, chunk_size=2, aggregation=aggregation)
         ids = jnp.zeros(1, jnp.uint32)
-        lowered = _explain.lower(model.forward, effective, model.params, images, jnp.ones((1, 1, 5)), KEY, ids, config, False, False)
+        lowered = _explain.lower(model.forward, effective, model.params, images, jnp.ones((1, 1, 5)), KEY, ids, config, False, False, None)
         return lowered.compile().memory_analysis().temp_size_in_bytes
 
     grown = memory(64, "streaming_mean") - memory(8, "streaming_mean")

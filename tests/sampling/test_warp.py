@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from dave_jax.sampling.transforms import about_centre, rotation, stretch, translation
-from dave_jax.sampling.warp import inverse_affine, warp
+from dave_jax.sampling.warp import WIDEST, inverse_affine, reach, warp, warp_gathering
 
 
 def slow_warp(image, matrix):
@@ -48,6 +48,38 @@ def test_adjoint(name, key, x64):
     matrix = MATRICES[name]()
     moved, pull = jax.vjp(lambda x: warp(x, matrix), x)
     assert jnp.allclose(jnp.vdot(moved, y), jnp.vdot(x, pull(y)[0]), rtol=0, atol=1e-11)
+
+
+@pytest.mark.parametrize("name", MATRICES)
+def test_gathering_adjoint_is_the_scattering_one(name, key, x64):
+    x, y = jax.random.normal(key, (2, 9, 12, 3))
+    matrix = MATRICES[name]()
+    moved, pull = jax.vjp(lambda x: warp(x, matrix), x)
+    again, gather = jax.vjp(lambda x: warp_gathering(x, matrix), x)
+    assert jnp.array_equal(moved, again)
+    np.testing.assert_allclose(gather(y)[0], pull(y)[0], rtol=0, atol=1e-12)
+
+
+def test_gathering_adjoint_up_to_its_reach(key, x64):
+    """Exact at the reach that `fitted` allows, whatever the angle, and wrong beyond it."""
+    y = jax.random.normal(key, (24, 24, 1))
+
+    def difference(angle, scale):
+        matrix = translation(0.37, -0.21) @ about_centre(rotation(angle) @ stretch(scale, scale), 24, 24)
+        pulls = (jax.vjp(lambda x, move=move: move(x, matrix), y)[1](y)[0] for move in (warp, warp_gathering))
+        return float(jnp.abs(next(pulls) - next(pulls)).max())
+
+    for angle in (0.0, 13.0, 45.0, 100.0):
+        exact = WIDEST / reach(angle % 90 if angle % 90 <= 45 else 90 - angle % 90, 1.0)
+        assert difference(angle, 0.999 * exact) < 1e-12
+    assert difference(0.0, 2.5) > 0.01
+
+
+def test_gathering_warp_has_no_scatter(key):
+    image = jax.random.normal(key, (8, 8, 3))
+    turn = rotation(3.0)
+    program = jax.jit(lambda x: jax.vjp(lambda x: warp_gathering(x, turn), x)[1](x)[0]).lower(image).as_text()
+    assert "gather" in program and "scatter" not in program
 
 
 def test_flip_is_exact(key):

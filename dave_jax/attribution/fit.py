@@ -1,0 +1,86 @@
+"""What a configuration leaves open, decided for a model, an image size and the device."""
+
+import dataclasses
+import math
+
+import jax
+import jax.numpy as jnp
+from jax.core import Tracer
+
+from dave_jax.attribution.chunk import SHARE, default_chunk, device_memory
+from dave_jax.config import DaveConfig
+from dave_jax.effective.decomposition import Decomposition
+from dave_jax.models.model import Model
+from dave_jax.models.network import Network
+from dave_jax.models.precision import InPrecision
+from dave_jax.sampling.warp import WIDEST, reach
+
+LEAST_PILOT = 32
+"""Samples that are kept for MAD's bounds even where memory is short."""
+
+
+def fitted(
+    config: DaveConfig, model: Model, rules: Decomposition, image: jax.ShapeDtypeStruct, num_targets: int, share: int = 1
+) -> DaveConfig:
+    """The settings with precision, warp adjoint, chunk and pilot: theirs, or what suits the device.
+
+    Args:
+        config: the settings.
+        model: what predicts.
+        rules: the decomposition.
+        image: shape and dtype of one image.
+        num_targets: of each image.
+        share: devices over which the samples are spread.
+
+    Raises:
+        ValueError: half precision of a forward pass that is not ours; a gathering warp for ranges where it is not exact; samples that
+            cannot be spread evenly.
+
+    Example:
+        >>> from dave_jax.effective.decomposition import effective
+        >>> from dave_jax.testing import tiny_model
+        >>> found = fitted(DaveConfig(num_samples=6), tiny_model(), effective, jax.ShapeDtypeStruct((16, 16, 3), jnp.float32), 1)
+        >>> found.chunk_size, found.mad_pilot, found.precision
+        (6, 6, 'float32')
+    """
+    if config.num_samples % share:
+        raise ValueError(f"num_samples must be a multiple of the {share} devices that share an image's samples; got {config.num_samples}.")
+    accelerator = jax.default_backend() in ("gpu", "tpu")
+    precision, adjoint = config.precision, config.warp_adjoint
+    ours = isinstance(model.forward, Network)
+    if precision == "bfloat16" and not ours:
+        raise ValueError(
+            "precision='bfloat16' is for networks of ours, which keep norms and softmax in float32; "
+            f"this is a {type(model.forward).__name__}. Cast its parameters instead, or leave precision out."
+        )
+    if precision is None:
+        precision = "bfloat16" if accelerator and ours and image.dtype == jnp.float32 else "float32"
+    exact = _gathers(config)
+    if adjoint == "gather" and exact is False:
+        raise ValueError(
+            f"warp_adjoint='gather' is exact up to a reach of {WIDEST} pixels; these scales and rotations go beyond it. Use 'scatter'."
+        )
+    if adjoint is None:
+        adjoint = "gather" if accelerator and exact else "scatter"
+    each = num_targets * math.prod(image.shape) * image.dtype.itemsize
+    pilot = config.mad_pilot or max(LEAST_PILOT, int(SHARE * device_memory() / (4 * each)) * share)  # samples, deviations and their orders
+    pilot = math.ceil(pilot / share) * share  # the same on every device
+    chunk = config.chunk_size
+    if chunk is None:
+        forward = InPrecision(model.forward, precision) if precision == "bfloat16" else model.forward
+        chunk = default_chunk(forward, model.params, image.shape, rules, config.num_samples // share, num_targets)
+    return dataclasses.replace(
+        config,
+        precision=precision,
+        warp_adjoint=adjoint,
+        chunk_size=min(chunk, config.num_samples // share),
+        mad_pilot=min(pilot, config.num_samples),
+    )
+
+
+def _gathers(config: DaveConfig) -> bool | None:
+    """Whether a gathering warp is exact for the ranges; None where they are traced and cannot be looked at."""
+    if config.random_padding:
+        return False  # it shrinks the axes by different factors before the rotation
+    values = (config.rotation, config.scale_max)
+    return None if any(isinstance(value, Tracer) for value in values) else reach(*(float(value) for value in values)) <= WIDEST

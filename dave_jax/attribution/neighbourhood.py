@@ -1,0 +1,143 @@
+"""One image: the attributions of its neighbours, and their average. What `explain` runs for every image.
+
+With a mesh axis the samples are spread over its devices: each computes its share, and the averages are made of all of them.
+"""
+
+from collections.abc import Callable
+from typing import Any, Literal
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array, Float, Integer, PRNGKeyArray
+
+from dave_jax.attribution.aggregate import AGGREGATIONS, ROBUST_WEIGHTS, mad_bounds
+from dave_jax.attribution.chunk import sum_over
+from dave_jax.config import DaveConfig, Scalar
+from dave_jax.effective.decomposition import Decomposition
+from dave_jax.models.model import Forward
+from dave_jax.models.precision import InPrecision
+from dave_jax.sampling.noise import add_noise
+from dave_jax.sampling.samplers import sampler_called
+from dave_jax.sampling.transforms import Transform, apply_transform, pull_back
+
+Image = Float[Array, "h w 3"]
+
+
+def contribution(
+    forward: Forward,
+    rules: Decomposition,
+    kind: Literal["adjoint", "inverse"],
+    params: Any,
+    image: Image,
+    cotangents: Float[Array, "k classes"],
+    transform: Transform | None,
+    noise: Image,
+    t: Scalar,
+    warp_adjoint: Literal["scatter", "gather"] = "scatter",
+) -> Float[Array, "k h w 3"]:
+    """The effective transformation of one neighbour for several cotangents: one forward pass, one backward pass for each.
+
+    One after the other and not by `vmap`, here and in every method: XLA on the CPU (jaxlib 0.10, not 0.12) gets `g - sum(p g)` wrong where
+    p is broadcast along a leading axis and the arrays are large, which is softmax's derivative for several cotangents g.
+    """
+
+    def neighbour(image: Image) -> Image:
+        return add_noise(image if transform is None else apply_transform(transform, image, warp_adjoint), noise, t)
+
+    if kind == "adjoint" or transform is None:
+        _, pull = jax.vjp(lambda image: forward(params, neighbour(image), rules), image)
+        return jax.lax.map(lambda cotangent: pull(cotangent)[0], cotangents)
+    _, pull = jax.vjp(lambda moved: forward(params, moved, rules), neighbour(image))
+    return jax.lax.map(lambda cotangent: pull_back(transform, (1.0 - t) * pull(cotangent)[0], "inverse"), cotangents)
+
+
+def attribute_image(
+    forward: Forward,
+    rules: Decomposition,
+    params: Any,
+    image: Image,
+    cotangents: Float[Array, "k classes"],
+    key: PRNGKeyArray,
+    config: DaveConfig,
+    return_samples: bool = False,
+    first: int | Integer[Array, ""] = 0,
+    axis: str | None = None,
+) -> tuple[Float[Array, "k h w 3"], Float[Array, "k samples h w 3"] | None]:
+    """The aggregated attributions of one image, and its samples if they are wanted; traced. `config` must be `fitted`.
+
+    Args:
+        forward, rules, params, image, cotangents, key, config: as in `explain`.
+        return_samples: whether to return the samples.
+        first: the number of the first sample, which tells samples of several calls apart.
+        axis: the mesh axis over which the samples are spread, inside `jax.shard_map`.
+    """
+    draw, like = sampler_called(config.sampler), jax.ShapeDtypeStruct(image.shape, image.dtype)
+    forward = InPrecision(forward, config.precision) if config.precision == "bfloat16" else forward
+    chunk = config.chunk_size or 1
+
+    def one(number: Array) -> Float[Array, "k h w 3"]:
+        neighbour = draw(key, first + number, config, like)
+        passed = contribution(forward, rules, config.pull_back, params, image, cotangents, *neighbour, config.warp_adjoint or "scatter")
+        return image[None] * passed
+
+    everything = np.arange(config.num_samples)
+    if config.aggregation == "streaming_mean":
+        return _total(sum_over(one, _mine(everything, axis), chunk), axis) / config.num_samples, None
+    if config.aggregation in ROBUST_WEIGHTS and not return_samples:
+        return _robust_mean(one, config, axis), None
+    samples = _everywhere(jax.lax.map(one, _mine(everything, axis), batch_size=chunk), axis)
+    aggregated = AGGREGATIONS[config.aggregation](samples, config.mad_threshold)
+    return aggregated, jnp.swapaxes(samples, 0, 1) if return_samples else None
+
+
+def _robust_mean(one: Callable[[Array], Array], config: DaveConfig, axis: str | None) -> Array:
+    """`mad_mean` or `biweight` in the memory of `mad_pilot` samples: these are held, for the bounds; others are added up as they come."""
+    count, pilot, chunk = config.num_samples, config.mad_pilot or config.num_samples, config.chunk_size or 1
+    places = np.arange(pilot) * count // pilot  # spread over the noise levels
+    samples = jax.lax.map(one, _mine(places, axis), batch_size=chunk)
+    bounds = _by_pixels(lambda values: mad_bounds(values, config.mad_threshold), samples, axis)
+
+    def weighted(sample: Array) -> tuple[Array, Array]:
+        weight = ROBUST_WEIGHTS[config.aggregation](sample, *bounds)
+        return weight * sample, weight
+
+    total = jax.tree.map(lambda part: part.sum(0), jax.vmap(weighted)(samples))
+    if pilot < count:
+        others = _mine(np.setdiff1d(np.arange(count), places), axis)
+        total = jax.tree.map(jnp.add, total, sum_over(lambda number: weighted(one(number)), others, chunk))
+    total, weight = _total(total, axis)
+    return total / jnp.maximum(weight, jnp.finfo(weight.dtype).tiny)
+
+
+def _mine(numbers: np.ndarray, axis: str | None) -> Integer[Array, " n"]:
+    """This device's share of the samples' numbers: every so manieth."""
+    if axis is None:
+        return jnp.asarray(numbers)
+    return jnp.asarray(numbers.reshape(-1, jax.lax.axis_size(axis)))[:, jax.lax.axis_index(axis)]
+
+
+def _total(tree: Any, axis: str | None) -> Any:
+    return tree if axis is None else jax.lax.psum(tree, axis)
+
+
+def _everywhere(samples: Float[Array, "n ..."], axis: str | None) -> Float[Array, "samples ..."]:
+    """All samples in the order of their numbers, on every device."""
+    if axis is None:
+        return samples
+    return jnp.swapaxes(jax.lax.all_gather(samples, axis), 0, 1).reshape(-1, *samples.shape[1:])
+
+
+def _by_pixels(function: Callable[[Array], Any], samples: Float[Array, "n ..."], axis: str | None) -> Any:
+    """`function` of all samples, elementwise in all but the first axis: every device takes all samples of its share of the pixels.
+
+    An exchange of each device's samples once, where sending all of them everywhere would take as many times as there are devices.
+    """
+    if axis is None:
+        return function(samples)
+    share, shape = jax.lax.axis_size(axis), samples.shape[1:]
+    flat = samples.reshape(len(samples), -1)
+    flat = jnp.pad(flat, ((0, 0), (0, -flat.shape[1] % share)))
+    mine = jax.lax.all_to_all(flat, axis, split_axis=1, concat_axis=0, tiled=True)
+    found = jax.tree.map(lambda part: jax.lax.all_gather(part, axis, tiled=True), function(mine))
+    return jax.tree.map(lambda part: part[: samples[0].size].reshape(shape), found)

@@ -1,0 +1,88 @@
+"""Several devices: the same maps, however the work is spread."""
+
+import dataclasses
+import os
+import subprocess
+import sys
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+import dave_jax as dave
+from dave_jax.testing import tiny_model
+
+KEY = jax.random.key(5)
+CONFIG = dave.DaveConfig(num_samples=8, noise_alpha=0.5)
+IMAGES = jax.random.normal(jax.random.key(3), (2, 16, 16, 3))
+
+if len(jax.devices()) < 2:
+    pytest.skip("needs two devices: XLA_FLAGS=--xla_force_host_platform_device_count=2", allow_module_level=True)
+
+
+def maps(mesh=None, **changes):
+    config = dataclasses.replace(CONFIG, **changes)
+    return np.asarray(dave.explain(tiny_model(), IMAGES, [[0, 1], [2, 3]], key=KEY, config=config, raw=True, mesh=mesh))
+
+
+@pytest.mark.parametrize("axis", ["data", "samples"])
+@pytest.mark.parametrize(
+    "changes",
+    [{}, {"mad_pilot": 4}, {"aggregation": "streaming_mean"}, pytest.param({"aggregation": "median"}, marks=pytest.mark.slow)],
+    ids=str,
+)
+def test_two_devices_give_the_same_attributions(axis, changes):
+    alone, spread = maps(**changes), maps(jax.make_mesh((2,), (axis,)), **changes)
+    away = np.abs(alone - spread) / np.abs(alone).max()
+    assert np.mean(away > 1e-5) < 1e-3  # a sample on MAD's bound to within rounding falls on either side
+
+
+def test_images_already_on_their_devices():
+    mesh = jax.make_mesh((2,), ("data",))
+    images = jax.device_put(IMAGES, jax.NamedSharding(mesh, jax.P("data")))
+    found = dave.explain(tiny_model(), images, [0, 1], key=KEY, config=CONFIG, mesh=mesh)
+    assert len(found.sharding.device_set) == 2
+    np.testing.assert_allclose(found, dave.explain(tiny_model(), IMAGES, [0, 1], key=KEY, config=CONFIG), atol=1e-5)
+
+
+def test_samples_come_back_in_order():
+    mesh = jax.make_mesh((2,), ("samples",))
+    _, alone = dave.explain(tiny_model(), IMAGES, [0, 1], key=KEY, config=CONFIG, return_samples=True)
+    _, spread = dave.explain(tiny_model(), IMAGES, [0, 1], key=KEY, config=CONFIG, return_samples=True, mesh=mesh)
+    np.testing.assert_allclose(alone, spread, atol=1e-6 * float(jnp.abs(alone).max()))
+
+
+@pytest.mark.parametrize(
+    ("axes", "images", "config", "message"),
+    [
+        (("batch",), IMAGES, CONFIG, r"axes 'data' and 'samples'.*got \('batch',\)"),
+        (("data",), IMAGES[:1], CONFIG, "multiple of the mesh's data axis, 2; got 1"),
+        (("samples",), IMAGES, dataclasses.replace(CONFIG, num_samples=5), "multiple of the 2 devices.*got 5"),
+    ],
+)
+def test_bad_mesh(axes, images, config, message):
+    with pytest.raises(ValueError, match=message):
+        dave.explain(tiny_model(), images, [0] * len(images), key=KEY, config=config, mesh=jax.make_mesh((2,), axes))
+
+
+EIGHT = """
+import dataclasses, jax, numpy as np, dave_jax as dave
+from dave_jax.testing import tiny_model
+images, config = jax.random.normal(jax.random.key(3), (8, 16, 16, 3)), dave.DaveConfig(num_samples=8, noise_alpha=0.5)
+def heat(mesh=None):
+    return np.asarray(dave.explain(tiny_model(), images, [0, 1, 2, 3, 4, 0, 1, 2], key=jax.random.key(5), config=config, mesh=mesh))
+alone = heat()
+for shape in ((1, 2), (2, 2), (4, 1), (8, 1), (2, 4), (1, 8)):
+    devices = np.array(jax.devices()[: shape[0] * shape[1]]).reshape(shape)
+    away = np.abs(heat(jax.sharding.Mesh(devices, ("data", "samples"))) - alone)
+    print(shape, away.max(), np.mean(away > 1e-5))
+    assert np.mean(away > 1e-5) < 1e-3
+"""
+
+
+@pytest.mark.slow
+def test_up_to_eight_devices():
+    environment = os.environ | {"XLA_FLAGS": "--xla_force_host_platform_device_count=8"}
+    done = subprocess.run([sys.executable, "-c", EIGHT], env=environment, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr[-2000:] + done.stdout
