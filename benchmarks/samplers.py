@@ -24,7 +24,7 @@ from context import context, write
 from photographs import choose
 
 import dave_jax as dave
-from dave_jax.attribution.aggregate import AGGREGATIONS, lower_median, mad_mean
+from dave_jax.attribution.aggregate import AGGREGATIONS, ROBUST_WEIGHTS, mad_bounds, mad_mean
 from dave_jax.attribution.neighbourhood import contribution
 from dave_jax.attribution.postprocess import postprocess
 from dave_jax.effective.decomposition import resolve
@@ -78,14 +78,6 @@ def lattice_opposite(key, number, config, image):
     return neighbour._replace(noise=sign.astype(image.dtype) * noise)
 
 
-def lattice_turns(key, number, config, image):
-    """The lattice, where every second sample is flipped."""
-    point_key, noise_key = jax.random.split(key)
-    uniforms = lattice_point(point_key, number).at[0].set((number % 2).astype(float))
-    noise = jax.random.normal(jax.random.fold_in(noise_key, number), image.shape, image.dtype)
-    return Neighbour(transform_at(uniforms, config, *image.shape[:2]), noise, level_of(number, config, image))
-
-
 def whole_shifts(key, number, config, image):
     """Flips and shifts by whole pixels only: no interpolation, and another neighbourhood."""
     uniforms, noise = _parts(key, number, image, even=True)
@@ -103,28 +95,20 @@ CANDIDATES = {
     "lattice_mirrored": functools.partial(mirrored, even=True),
     "lattice_mirrored_opposite": functools.partial(mirrored, even=True, opposite=True),
     "lattice_opposite": lattice_opposite,
-    "lattice_turns": lattice_turns,
     "whole_shifts": whole_shifts,
 }
 
 
-def biweight(samples, threshold=4.685):
-    """Tukey's weights in place of MAD's mask: `(1 - (d / (threshold s))^2)^2`."""
-    away = samples - lower_median(samples)[None]
-    scale = 1.4826 * lower_median(jnp.abs(away)) + 1e-8
-    weight = jnp.square(jnp.maximum(0.0, 1.0 - jnp.square(away / (threshold * scale)[None])))
-    return jnp.sum(weight * samples, axis=0) / jnp.maximum(jnp.sum(weight, axis=0), 1e-6)
+AVERAGES = {name: AGGREGATIONS[name] for name in ("mad_mean", "biweight", "mean", "median")}
+PILOTS = (16, 32, 64, 128, 256, 512)
+"""Sizes of `mad_pilot` that the reference is averaged with too."""
 
 
-def pilot(samples, threshold=2.5):
-    """MAD whose median and deviation are those of 16 samples, evenly spread over the levels."""
-    some = samples[:: max(1, len(samples) // 16)]
-    centre = lower_median(some)
-    keep = jnp.abs(samples - centre[None]) <= threshold * (1.4826 * lower_median(jnp.abs(some - centre[None])) + 1e-8)[None]
-    return jnp.sum(jnp.where(keep, samples, 0.0), axis=0) / jnp.maximum(jnp.sum(keep, axis=0), 1).astype(samples.dtype)
-
-
-AVERAGES = {"mad_mean": mad_mean, "mean": AGGREGATIONS["mean"], "median": AGGREGATIONS["median"], "biweight": biweight, "pilot_16": pilot}
+def with_pilot(name, pilot, samples, threshold):
+    """What `explain` computes with `mad_pilot`: bounds from some samples, the weighted mean of all."""
+    bounds = mad_bounds(samples[np.arange(pilot) * len(samples) // pilot], threshold)
+    weights = jax.vmap(ROBUST_WEIGHTS[name], (0, None, None))(samples, *bounds)
+    return jnp.sum(weights * samples, axis=0) / jnp.maximum(jnp.sum(weights, axis=0), 1e-30)
 
 
 @functools.partial(jax.jit, static_argnums=0)
@@ -142,8 +126,7 @@ def passes(forward, params, image, cotangent, some):
 
 @functools.partial(jax.jit, static_argnums=0)
 def heat(average, samples, config):
-    attribution = average(samples, config.mad_threshold) if average is not biweight else biweight(samples)
-    return postprocess(attribution, config)
+    return postprocess(average(samples, config.mad_threshold), config)
 
 
 def attributions(model, image, cotangent, drawn):
@@ -160,7 +143,8 @@ def study(model, images, targets, samplers, counts, repeats, reference, key) -> 
     config = dataclasses.replace(model.config, chunk_size=None)
     found = np.zeros((2, len(images), len(samplers), len(AVERAGES), len(counts), repeats))
     own = np.zeros((len(images), len(samplers), len(AVERAGES), len(counts), repeats))
-    halves, spread = [], []
+    halves, spread, pilots = [], [], np.zeros((len(images), 2, len(PILOTS)))
+    some = [(a, p, name, pilot) for a, name in enumerate(("mad_mean", "biweight")) for p, pilot in enumerate(PILOTS) if pilot <= reference]
     classes = int(model.num_classes) if hasattr(model, "num_classes") else len(model.class_names)
     for i, (image, target) in enumerate(zip(images, targets, strict=True)):
         start, image_key = time.perf_counter(), jax.random.fold_in(key, i)
@@ -173,6 +157,8 @@ def study(model, images, targets, samplers, counts, repeats, reference, key) -> 
         even, odd = heat(mad_mean, many[::2], config), heat(mad_mean, many[1::2], config)
         halves.append([pearson(even, odd).item(), top_overlap(even, odd).item()])
         spread.append(np.asarray(jnp.mean(jnp.var(many.sum(-1).reshape(20, -1, *image.shape[:2]), axis=1), axis=(1, 2))).tolist())
+        for a, p, name, pilot in some:
+            pilots[i, a, p] = pearson(heat(functools.partial(with_pilot, name, pilot), many, config), limits[name]).item()
         del many
         for s, sampler in enumerate(samplers.values()):
             runs = [(c, r) for c in range(len(counts)) for r in range(repeats)]
@@ -190,14 +176,38 @@ def study(model, images, targets, samplers, counts, repeats, reference, key) -> 
                     found[:, i, s, a, c, r] = pearson(map_, limits["mad_mean"]), top_overlap(map_, limits["mad_mean"])
                     own[i, s, a, c, r] = pearson(map_, limits[name])
         print(f"{i + 1} of {len(images)}: {time.perf_counter() - start:.1f} s", flush=True)
-    return {"correlation": found[0], "overlap": found[1], "own": own, "halves": np.array(halves), "spread": np.array(spread)}
+    return {
+        "correlation": found[0],
+        "overlap": found[1],
+        "own": own,
+        "halves": np.array(halves),
+        "spread": np.array(spread),
+        "pilots": pilots,
+    }
 
 
 def interval(values: np.ndarray, seed: int = 0) -> tuple[float, float]:
-    """Bootstrapped 95 % interval of the mean over photographs (axis 0)."""
+    """Bootstrapped 95 % interval of the mean over photographs, the only axis."""
     draw = np.random.default_rng(seed).integers(0, len(values), (2000, len(values)))
-    low, high = np.quantile(values.mean(axis=tuple(range(1, values.ndim)))[draw].mean(axis=1), (0.025, 0.975))
+    low, high = np.quantile(values[draw].mean(axis=1), (0.025, 0.975))
     return float(low), float(high)
+
+
+def compare(found: dict[str, Any], samplers: list[str], counts: tuple[int, ...]) -> None:
+    """Print each sampler and average against independent samples and the MAD mean, paired by photograph, and the samples that it saves."""
+    first = found["correlation"][:, samplers.index("independent"), 0].mean(axis=-1)  # photographs, counts
+    print("\ncorrelation above that of independent samples and mad_mean, with 95 % intervals; samples for the likeness of 50 of those")
+    print("| sampler | average | " + " | ".join(map(str, counts)) + " | for 50 |")
+    for s, name in enumerate(samplers):
+        for a, average in enumerate(("mad_mean", "biweight")):
+            gain = found["correlation"][:, s, a].mean(axis=-1) - first
+            cells = [
+                f"{gain[:, c].mean():+.4f} [{low:+.4f}, {high:+.4f}]" for c in range(len(counts)) for low, high in [interval(gain[:, c])]
+            ]
+            row = found["correlation"][:, s, a].mean(axis=(0, -1))
+            target = np.interp(np.log(50), np.log(counts), first.mean(0))
+            needed = np.exp(np.interp(target, row, np.log(counts)))
+            print(f"| {name} | {average} | " + " | ".join(cells) + f" | {needed:.0f} |")
 
 
 def main() -> None:
@@ -221,7 +231,12 @@ def main() -> None:
     chosen = choose(read(given.data, model), model, given.photographs, 0.5, 0)
     found = study(model, chosen.images, chosen.targets, samplers, counts, given.repeats, given.reference, jax.random.key(0))
     print(f"halves of the reference: correlation {found['halves'][:, 0].mean():.4f}, overlap {found['halves'][:, 1].mean():.4f}")
+    for a, name in enumerate(("mad_mean", "biweight")):
+        rows = zip(PILOTS, found["pilots"][:, a].mean(0), found["pilots"][:, a].min(0), strict=True)
+        shown = ", ".join(f"{pilot}: {mean:.4f} (least {least:.4f})" for pilot, mean, least in rows)
+        print(f"{name} of {given.reference} samples with a pilot, correlation with that of all: {shown}")
     print("variance by twentieth of the levels:", np.round(found["spread"].mean(0) / found["spread"].mean(), 2).tolist())
+    compare(found, list(samplers), counts)
     for kind in ("correlation", "overlap", "own"):
         print(f"\n{kind}, mean over {len(chosen.images)} photographs\n| sampler | average | " + " | ".join(map(str, counts)) + " |")
         for s, name in enumerate(samplers):

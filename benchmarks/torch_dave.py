@@ -101,7 +101,7 @@ def warp(images: Tensor, matrices: Tensor) -> Tensor:
     """Affine warps, bilinear with zeros outside; a matrix takes input to output pixels, whose centres are integers."""
     height, width = images.shape[-2:]
     scale = [[2.0 / (width - 1), 0.0, -1.0], [0.0, 2.0 / (height - 1), -1.0], [0.0, 0.0, 1.0]]
-    to_unit = torch.tensor(scale, dtype=torch.float64)  # a rounding of these few numbers would shift every pixel
+    to_unit = torch.tensor(scale, dtype=torch.float64, device=images.device)  # a rounding of these few numbers would shift every pixel
     theta = to_unit @ torch.linalg.inv(matrices.double()) @ torch.linalg.inv(to_unit)
     grid = F.affine_grid(theta[:, :2].to(images.dtype), list(images.shape), align_corners=True)
     return F.grid_sample(images, grid, mode="bilinear", padding_mode="zeros", align_corners=True)
@@ -135,9 +135,9 @@ def _gaussian(size: int, sigma: float) -> Tensor:
 def postprocess(raw: Tensor) -> Tensor:
     """(b, 3, h, w) to (b, 1, h, w): channel sum, ReLU, half of it blurred, bilateral filter, divided by the largest value."""
     heat = raw.sum(1, keepdim=True).relu()
-    heat = 0.5 * heat + 0.5 * F.conv2d(heat, _gaussian(11, 7.0)[None, None], padding=5)
+    heat = 0.5 * heat + 0.5 * F.conv2d(heat, _gaussian(11, 7.0).to(heat)[None, None], padding=5)
     near = F.unfold(heat, 5, padding=2)
-    weights = _gaussian(5, 0.5).view(1, -1, 1) * torch.exp(-(near - heat.flatten(2)).square() / (2.0 * 0.05**2))
+    weights = _gaussian(5, 0.5).to(heat).view(1, -1, 1) * torch.exp(-(near - heat.flatten(2)).square() / (2.0 * 0.05**2))
     heat = ((weights * near).sum(1) / weights.sum(1)).view(heat.shape)
     return heat / heat.amax((1, 2, 3), keepdim=True)
 
