@@ -13,6 +13,7 @@ All samples of a photograph run through one compiled program, so that every samp
 import argparse
 import dataclasses
 import functools
+import operator
 import time
 from pathlib import Path
 from typing import Any
