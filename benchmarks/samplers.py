@@ -39,7 +39,7 @@ CHUNK = 64 if jax.default_backend() != "cpu" else 4
 
 def _pair(number):
     """The pair that a sample belongs to, and +1 or -1 for its first and second."""
-    return number // 2, 1.0 - 2.0 * (number % 2)
+    return number // 2, 1.0 - 2.0 * (number % 2).astype(float)
 
 
 def _pair_level(number, config, image):
@@ -211,7 +211,7 @@ def compare(found: dict[str, Any], samplers: list[str], counts: tuple[int, ...])
             print(f"| {name} | {average} | " + " | ".join(cells) + f" | {needed:.0f} |")
 
 
-def main() -> None:
+def main(arguments: list[str] | None = None) -> dict[str, Any]:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--model", help="folder or name; the embedded model by default")
     parser.add_argument("--data", required=True, help="photographs with labels, as `dave-jax evaluate` reads them")
@@ -219,17 +219,19 @@ def main() -> None:
     parser.add_argument("--reference", type=int, default=2000)
     parser.add_argument("--counts", default="5,10,20,35,50,100")
     parser.add_argument("--repeats", type=int, default=4)
+    parser.add_argument("--confidence", type=float, default=0.5, help="the least probability of a photograph's class")
     parser.add_argument("--samplers", default="all")
     parser.add_argument("--noise-alpha", type=float, help="the model's own by default")
     parser.add_argument("--output", type=Path)
-    given = parser.parse_args()
+    given = parser.parse_args(arguments)
+    before = context("jax", "jaxlib", "dave-jax")
     model = dave.load(given.model) if given.model else dave.load()
     if given.noise_alpha is not None:
         model = dataclasses.replace(model, config=dataclasses.replace(model.config, noise_alpha=given.noise_alpha))
     everything = SAMPLERS | CANDIDATES
     samplers = everything if given.samplers == "all" else {name: everything[name] for name in given.samplers.split(",")}
     counts = tuple(int(count) for count in given.counts.split(","))
-    chosen = choose(read(given.data, model), model, given.photographs, 0.5, 0)
+    chosen = choose(read(given.data, model, skip_unknown=True), model, given.photographs, given.confidence, 0)
     found = study(model, chosen.images, chosen.targets, samplers, counts, given.repeats, given.reference, jax.random.key(0))
     print(f"halves of the reference: correlation {found['halves'][:, 0].mean():.4f}, overlap {found['halves'][:, 1].mean():.4f}")
     for a, name in enumerate(("mad_mean", "biweight")):
@@ -244,17 +246,19 @@ def main() -> None:
             for a, average in enumerate(AVERAGES):
                 row = found[kind][:, s, a].mean(axis=(0, 2))
                 print(f"| {name} | {average} | " + " | ".join(f"{value:.4f}" for value in row) + " |")
+    settings = {name: value for name, value in vars(given).items() if name != "output"}
+    settings |= {
+        "samplers": list(samplers),
+        "averages": list(AVERAGES),
+        "counts": list(counts),
+        "noise_alpha": float(model.config.noise_alpha),
+    }
+    result = {"benchmark": "samplers", "context": before | {"device": jax.devices()[0].device_kind}, "settings": settings}
+    result |= {name: np.round(values, 5).tolist() for name, values in found.items() if name != "spread"}
+    result |= {"spread": (found["spread"] / found["spread"].mean()).tolist()}
     if given.output:
-        result = {
-            "context": context("jax", "jaxlib", "dave-jax"),
-            "device": jax.devices()[0].device_kind,
-            "arguments": {**vars(given), "output": None},
-        }
-        result |= {"samplers": list(samplers), "averages": list(AVERAGES), "counts": counts, "noise_alpha": float(model.config.noise_alpha)}
-        result |= {name: np.round(values, 5).tolist() for name, values in found.items() if name != "spread"} | {
-            "spread": found["spread"].tolist()
-        }
         print("written to", write(given.output, "samplers", result))
+    return result
 
 
 if __name__ == "__main__":

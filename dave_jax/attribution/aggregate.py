@@ -56,9 +56,14 @@ def mad_mean(samples: Samples, threshold: Scalar = 2.5) -> Map:
 
 
 def mad_bounds(samples: Samples, threshold: Scalar = 2.5) -> tuple[Map, Map]:
-    """The median, and how far from it a sample may lie: `threshold (1.4826 mad + 1e-8)`."""
+    """The median, and how far from it a sample may lie: `threshold (1.4826 mad + 1e-8)`.
+
+    And four roundings of the median: a compiler that computes a sample again, its last product fused with the subtraction, must still find
+    the median's own sample within.
+    """
     median = lower_median(samples)
-    return median, threshold * (1.4826 * lower_median(jnp.abs(samples - median[None])) + 1e-8)
+    rounding = 4.0 * jnp.finfo(samples.dtype).eps * jnp.abs(median)
+    return median, threshold * (1.4826 * lower_median(jnp.abs(samples - median[None])) + 1e-8) + rounding
 
 
 def inside(sample: Map, median: Map, radius: Map) -> Map:

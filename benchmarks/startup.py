@@ -1,0 +1,79 @@
+"""How long until the first map? Tracing and compiling `explain`, with an empty cache of compiled programs and with a full one.
+
+    python benchmarks/startup.py --output benchmarks/results
+
+A random ViT-S/16 and ViT-B/16 at 224 pixels. Each start is a process of its own: the first call of `explain`, less what a later call takes.
+The cache is JAX's (`JAX_COMPILATION_CACHE_DIR`); both starts must give the same map.
+"""
+
+import argparse
+import json
+import os
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+from typing import Any
+
+from context import context, write
+
+
+class Disagreement(RuntimeError):
+    """The second start gives another map than the first: nothing is reported."""
+
+
+def start(size: str, samples: int) -> dict[str, float]:
+    """What a new process does."""
+    import jax
+    from sample_cost import Case
+
+    case = Case.build(size, samples, None)
+    jax.block_until_ready(case.model.params)
+    seconds = []
+    for _ in range(2):
+        begun = time.perf_counter()
+        heat = jax.block_until_ready(case.explain())
+        seconds.append(time.perf_counter() - begun)
+    return {"first": seconds[0], "later": seconds[1], "sum": float(heat.sum())}
+
+
+def run(size: str, samples: int, cache: str) -> dict[str, float]:
+    """`start` in a process of its own."""
+    environment = os.environ | {"JAX_COMPILATION_CACHE_DIR": cache, "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "0"}
+    command = [sys.executable, __file__, "--models", size, "--samples", str(samples), "--child"]
+    done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
+    if done.returncode:
+        raise RuntimeError(f"a start failed:\n{done.stderr[-2000:]}")
+    return json.loads(done.stdout.splitlines()[-1])
+
+
+def main(arguments: list[str] | None = None) -> dict[str, Any]:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0], formatter_class=argparse.ArgumentDefaultsHelpFormatter)
+    parser.add_argument("--models", default="small,base", help="small, base or test")
+    parser.add_argument("--samples", type=int, default=8)
+    parser.add_argument("--output", type=Path)
+    parser.add_argument("--child", action="store_true", help=argparse.SUPPRESS)
+    given = parser.parse_args(arguments)
+    if given.child:
+        found = start(given.models, given.samples)
+        print(json.dumps(found))
+        return found
+    before, models = context("dave-jax", "jax", "jaxlib"), {}
+    print("| model | cache | seconds of the first call above a later one |\n| --- | --- | ---: |")
+    for size in given.models.split(","):
+        with tempfile.TemporaryDirectory() as cache:
+            rows = {name: run(size, given.samples, cache) for name in ("empty", "full")}
+        if rows["empty"]["sum"] != rows["full"]["sum"]:
+            raise Disagreement(f"{size}: the map of the second start differs from the first's.")
+        models[size] = rows
+        for name, row in rows.items():
+            print(f"| {size} | {name} | {row['first'] - row['later']:.2f} |", flush=True)
+    result = {"benchmark": "startup", "context": before, "samples": given.samples, "models": models}
+    if given.output:
+        print(f"written to {write(given.output, 'startup', result)}")
+    return result
+
+
+if __name__ == "__main__":
+    main()
