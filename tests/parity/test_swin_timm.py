@@ -12,6 +12,7 @@ import torch
 from conv_twins import assert_close, check_arrays, check_twins, kinds
 from timm.layers import resize_rel_pos_bias_table
 from timm.models import swin_transformer, swin_transformer_v2
+from torch_reference import with_exact_coordinates
 from vit_twins import check_saved
 
 from dave_jax.effective.window_attention import Windows
@@ -39,23 +40,6 @@ ONLY = {
         "by stage": {"window_size": (3, 8), "mlp_ratio": 2},
     },
 }
-
-
-def with_exact_coordinates(model):
-    """timm computes V2's coordinates in float32; here in double precision, place by place."""
-    for module in model.modules():
-        if hasattr(module, "relative_coords_table"):
-            rows, columns = module.window_size
-            trained = module.pretrained_window_size if module.pretrained_window_size[0] else module.window_size
-            table = torch.zeros(1, 2 * rows - 1, 2 * columns - 1, 2, dtype=torch.float64)
-            for i in range(1 - rows, rows):
-                for j in range(1 - columns, columns):
-                    for axis, (distance, edge) in enumerate(zip((i, j), trained, strict=True)):
-                        far = 8 * abs(distance) / max(edge - 1, 1)
-                        table[0, i + rows - 1, j + columns - 1, axis] = np.sign(distance) * np.log2(far + 1) / 3
-            torch.testing.assert_close(module.relative_coords_table, table.float(), rtol=1e-6, atol=1e-6)
-            module.relative_coords_table = table
-    return model
 
 
 @pytest.mark.parametrize(("cls", "case"), [(cls, case) for cls in CLASSES for case in (*CASES, *ONLY[cls])])

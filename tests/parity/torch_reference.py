@@ -219,3 +219,18 @@ def randomise(model: nn.Module, seed: int) -> nn.Module:
         elif name.endswith("running_var"):
             buffer.copy_(0.5 + torch.rand(buffer.shape, generator=generator))
     return model.eval()
+
+
+def with_exact_coordinates(model: nn.Module) -> nn.Module:
+    """The model with Swin V2's coordinates, which timm computes in single precision and keeps, in double precision."""
+    for module in model.modules():
+        if hasattr(module, "relative_coords_table"):
+            axes = []
+            trained = module.pretrained_window_size if module.pretrained_window_size[0] else module.window_size
+            for edge, whole in zip(module.window_size, trained, strict=True):
+                far = 8 * torch.arange(1 - edge, edge, dtype=torch.float64) / max(whole - 1, 1)
+                axes.append(far.sign() * (far.abs() + 1).log2() / 3)
+            exact = torch.stack(torch.meshgrid(*axes, indexing="ij"), -1)[None]
+            torch.testing.assert_close(module.relative_coords_table.double(), exact, rtol=0, atol=1e-6)
+            module.relative_coords_table = exact
+    return model
