@@ -72,7 +72,7 @@ _KINDS = {
 }
 """By `model_type`."""
 
-_ELSEWHERE = ("convnext", "convnextv2", "clip", "siglip")
+_ELSEWHERE = ("convnext", "convnextv2", "swin", "swinv2", "clip", "siglip")
 """Those of other modules."""
 
 ACTIVATIONS = {
