@@ -141,7 +141,7 @@ def params_from_arrays(
 
     def resample(path: str, array: np.ndarray) -> np.ndarray:
         window = at_size(config, size).cuts(int(path.split("/")[1]))[0].window
-        known = checkpoint_size and len(array) == num_entries(window, class_token=False)
+        known = checkpoint_size and array.shape[:1] == (num_entries(window, class_token=False),)
         return np.asarray((told if known else inferred)[path](array))
 
     return convert(

@@ -32,13 +32,13 @@ class ConvNeXtConfig:
         patch_size: edge of a patch of the stem `patch`, in pixels.
         norm: `layer_norm` or `rms_norm`.
         eps: of every norm.
-        final_eps: of the last norm; None for `eps`.
         activation: a name of `effective.activations.MULTIPLIERS`.
         response_norm: V2's norm within the MLP.
         layer_scale: whether branches are scaled before the residual sum.
         conv_bias: whether the convolutions have a bias; the MLP always has.
         final_norm: where the last norm is: `pooled` (after the average) or `positions` (before).
         head_width: hidden width of the head's MLP; 0 for none.
+        final_eps: of the last norm; None for `eps`.
     """
 
     depths: tuple[int, ...] = (3, 3, 9, 3)

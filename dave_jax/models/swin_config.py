@@ -15,6 +15,9 @@ from dave_jax.models.relative import num_entries
 
 Params = dict[str, Any]
 
+LARGEST_WINDOW = 512
+"""The most rows and columns: more is a broken file, whose tables would fit nowhere."""
+
 POSITION_WIDTH = 512
 """Hidden width of the network that V2's relative position bias comes from."""
 
@@ -65,8 +68,8 @@ class SwinConfig:
             problems.append(f"depths and the others must have one entry for each stage; they have {lengths}")
         elif len(self.depths) > 8:
             problems.append(f"more than 8 stages leave nothing of an image; got {len(self.depths)}")
-        if any(len(window) != 2 or min(window) < 1 for window in self.windows):
-            problems.append(f"windows are pairs (rows, columns) of at least 1; got {self.windows}")
+        if any(len(window) != 2 or not 1 <= min(window) <= max(window) <= LARGEST_WINDOW for window in self.windows):
+            problems.append(f"windows are pairs (rows, columns) of 1 to {LARGEST_WINDOW}; got {self.windows}")
         if self.version not in (1, 2):
             problems.append(f"version is 1 or 2; got {self.version!r}")
         if min(self.patch_size) > 0 and any(

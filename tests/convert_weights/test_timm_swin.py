@@ -87,6 +87,15 @@ def test_a_renamed_key_is_missing_and_left_over(name, key):
         CONVERTERS[name].params_from_arrays(state, config)
 
 
+@pytest.mark.parametrize("shape", [(), (3,), (24, 1), (25, 2, 2)])
+def test_a_misshapen_table_is_named(shape):
+    config, _, state = case("swin_transformer")
+    key = "layers.0.blocks.0.attn.relative_position_bias_table"
+    state[key] = np.zeros(shape, np.float32)
+    with pytest.raises(ConversionError, match=rf"{key} has shape"):
+        timm_swin.params_from_arrays(state, config, checkpoint_size=(16, 24))
+
+
 @pytest.mark.parametrize("name", CONVERTERS)
 def test_a_folder_in_timms_layout_loads_at_its_own_size_and_another(name, tmp_path):
     config, params, state = case(name, window_size=[[2, 2], [8, 8]])
