@@ -17,7 +17,10 @@ from typing import Any
 FILE = Path(__file__).with_name("timm_architectures.json")
 """The shipped table."""
 
-_MODULES = {"vision_transformer": "vit", "deit": "vit", "eva": "eva", "beit": "beit", "resnet": "resnet", "convnext": "convnext"}
+_MODULES = {
+    **{"vision_transformer": "vit", "deit": "vit", "eva": "eva", "beit": "beit"},
+    **{"swin_transformer": "swin", "swin_transformer_v2": "swinv2", "resnet": "resnet", "convnext": "convnext"},
+}
 """timm's modules of models, and the family of each: which options and names its networks have."""
 
 _FAMILY = "vit"
@@ -42,9 +45,10 @@ def architectures() -> dict[str, dict[str, Any]]:
     """The shipped table, by name of the architecture.
 
     Returns:
-        For each architecture `family` (`vit`, `eva`, `beit`, `resnet`, `convnext`), `options`, those of timm's constructor that differ from
-        its defaults, and `tags`, timm's default first, with the fields `hf_hub_id` (None where the weights are not on the hub),
-        `num_classes`, `input_size` (channels first), `mean`, `std`, `crop_pct`, `crop_mode`, `interpolation`, `license`.
+        For each architecture `family` (`vit`, `eva`, `beit`, `swin`, `swinv2`, `resnet`, `convnext`), `options`, those of timm's
+        constructor that differ from its defaults, and `tags`, timm's default first, with the fields `hf_hub_id` (None where the weights
+        are not on the hub), `num_classes`, `input_size` (channels first), `mean`, `std`, `crop_pct`, `crop_mode`, `interpolation`,
+        `license`.
 
     Example:
         >>> tiny = architectures()["deit_tiny_patch16_224"]
@@ -105,7 +109,8 @@ def to_text(table: Mapping[str, Mapping[str, Any]], version: str) -> str:
 
 
 def table_of_timm() -> dict[str, dict[str, Any]]:
-    """The table of the timm that is installed: its live VisionTransformers, Evas, Beits, ResNets and ConvNeXts, sorted by name.
+    """The table of the timm that is installed: its live VisionTransformers, Evas, Beits, SwinTransformers (V2 too), ResNets and
+    ConvNeXts, sorted by name.
 
     Each of timm's model functions is called with its builder replaced by one that keeps the arguments and builds nothing.
     """

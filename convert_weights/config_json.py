@@ -10,19 +10,28 @@ from typing import Any
 
 import numpy as np
 
-from convert_weights import timm, timm_beit, timm_convnext, timm_eva, timm_resnet
+from convert_weights import timm, timm_beit, timm_convnext, timm_eva, timm_resnet, timm_swin, timm_swinv2
 from convert_weights.architectures import architectures, near_names
 from convert_weights.options import pair
 from dave_jax.models.positions import check_tiling
 from dave_jax.models.preprocess import Preprocessing
 
-_CONVERTERS: dict[str, Any] = {"vit": timm, "eva": timm_eva, "beit": timm_beit, "resnet": timm_resnet, "convnext": timm_convnext}
+_CONVERTERS: dict[str, Any] = {
+    **{"vit": timm, "eva": timm_eva, "beit": timm_beit, "swin": timm_swin, "swinv2": timm_swinv2},
+    **{"resnet": timm_resnet, "convnext": timm_convnext},
+}
 """By family of timm's."""
 
 _TRANSFORMERS = ("vit", "eva", "beit")
 """The families whose networks are vision transformers of ours."""
 
-_CLASS_DEFAULTS = {"vision_transformer": "vit", "eva": "eva", "beit": "beit", "resnet": "resnet", "convnext": "convnext"}
+_SWINS = ("swin", "swinv2")
+"""Those whose networks are Swin transformers of ours."""
+
+_CLASS_DEFAULTS = {
+    **{"vision_transformer": "vit", "eva": "eva", "beit": "beit", "swin_transformer": "swin", "swin_transformer_v2": "swinv2"},
+    **{"resnet": "resnet", "convnext": "convnext"},
+}
 """The architectures whose options are the defaults of timm's class, and their families."""
 
 _IMAGE_DEFAULTS = {
@@ -44,8 +53,8 @@ class Description:
 
     Attributes:
         architecture: timm's name, without a tag.
-        timm_family: which of timm's: `vit`, `eva`, `beit`, `resnet` or `convnext`.
-        config: the network, a vision transformer's for the images that were asked for.
+        timm_family: which of timm's: `vit`, `eva`, `beit`, `swin`, `swinv2`, `resnet` or `convnext`.
+        config: the network, a transformer's for the images that were asked for.
         checkpoint_size: height and width of the images that the checkpoint is for.
         preprocessing: from photographs to those images.
         class_names: one for each class, where the file has them all.
@@ -60,7 +69,9 @@ class Description:
 
     @property
     def family(self) -> str:
-        """Of the network: `vit`, `resnet` or `convnext`."""
+        """Of the network: `vit`, `swin`, `resnet` or `convnext`."""
+        if self.timm_family in _SWINS:
+            return "swin"
         return "vit" if self.timm_family in _TRANSFORMERS else self.timm_family
 
     @property
@@ -77,7 +88,9 @@ class Description:
         Raises:
             ConversionError: listing missing, leftover and misshapen arrays.
         """
-        options = {"checkpoint_size": self.checkpoint_size, "not_needed": self.not_needed} if self.family == "vit" else {}
+        options: dict[str, Any] = {"checkpoint_size": self.checkpoint_size} if self.family in ("vit", "swin") else {}
+        if self.family == "vit":
+            options["not_needed"] = self.not_needed
         return _CONVERTERS[self.timm_family].params_from_arrays(arrays, self.config, what=what, **options)
 
 
@@ -132,9 +145,9 @@ def _describe(
         options["num_classes"] = document["num_classes"]
     checkpoint_size = pair(options.get("img_size") or 224)
     size = image_size or checkpoint_size
-    if entry["family"] in _TRANSFORMERS:
+    if entry["family"] in (*_TRANSFORMERS, *_SWINS):
         options = _non_null(options) | {"img_size": size}
-        patch_size = pair(options.get("patch_size", 16))
+        patch_size = pair(options.get("patch_size", 4 if entry["family"] in _SWINS else 16))
         check_tiling(size, patch_size)
         _check_resampling(architecture, checkpoint_size, size, patch_size)
     else:  # takes images of any size
@@ -181,9 +194,10 @@ def _entry(architecture: str, what: str) -> dict[str, Any]:
         return {"family": _CLASS_DEFAULTS[architecture], "options": {}, "tags": {}}
     if architecture not in architectures():
         raise ValueError(
-            f"dave_jax loads the architectures of timm's VisionTransformer, Eva, Beit, ResNet and ConvNeXt; {architecture!r}, named by "
-            f"{what}, is another kind of network or misspelt. {near_names(architecture, list(architectures()))} One of these classes under "
-            f"a name of your own: write one of {list(_CLASS_DEFAULTS)}, and its constructor options as model_args."
+            f"dave_jax loads the architectures of timm's VisionTransformer, Eva, Beit, SwinTransformer, SwinTransformerV2, ResNet and "
+            f"ConvNeXt; {architecture!r}, named by {what}, is another kind of network or misspelt. "
+            f"{near_names(architecture, list(architectures()))} One of these classes under a name of your own: write one of "
+            f"{list(_CLASS_DEFAULTS)}, and its constructor options as model_args."
         )
     return architectures()[architecture]
 

@@ -72,6 +72,9 @@ _KINDS = {
 }
 """By `model_type`."""
 
+_ELSEWHERE = ("convnext", "convnextv2", "swin", "swinv2", "clip", "siglip")
+"""Those of other modules."""
+
 ACTIVATIONS = {
     **{"gelu": "gelu", "gelu_python": "gelu", "quick_gelu": "quick_gelu", "relu": "relu", "silu": "silu", "swish": "silu"},
     **dict.fromkeys(("gelu_new", "gelu_pytorch_tanh", "gelu_python_tanh", "gelu_fast"), "gelu_tanh"),
@@ -182,20 +185,29 @@ def describe(
 
 def _kind(document: Mapping[str, Any], what: str) -> tuple[_Kind, str]:
     """The kind of network, and the class that wrote the checkpoint."""
-    model_type, written = document.get("model_type"), document.get("architectures")
+    model_type = document.get("model_type")
     if not isinstance(model_type, str) or model_type not in _KINDS:
         raise ValueError(
-            f"dave_jax loads these kinds of transformers' models: {[*_KINDS, 'clip', 'siglip']}; {what} is for model_type {model_type!r}. "
+            f"dave_jax loads these kinds of transformers' models: {[*_KINDS, *_ELSEWHERE]}; {what} is for model_type {model_type!r}. "
             "Load the same weights from timm, if it has them, or build the network in JAX (docs/any-model.md)."
         )
     kind = _KINDS[model_type]
-    known = [kind.stem + end for end in kind.ends]
+    return kind, written_class(document, [kind.stem + end for end in kind.ends], what)
+
+
+def written_class(document: Mapping[str, Any], known: list[str], what: str) -> str:
+    """The class that wrote a checkpoint.
+
+    Raises:
+        ValueError: it is none of those known.
+    """
+    written = document.get("architectures")
     if not isinstance(written, list) or len(written) != 1 or written[0] not in known:
         raise ValueError(
             f"{what} must name the class that wrote the checkpoint, one of {known}, under architectures; got {written!r}. "
             "Correct it, or save the model with that class of transformers."
         )
-    return kind, written[0]
+    return written[0]
 
 
 def _network(options: Mapping[str, Any], kind: _Kind, what: str) -> dict[str, Any]:

@@ -26,12 +26,16 @@ _PROCESSORS = {
     "CLIP": _defaults(_SHORTEST, 3, _CLIP, **_CROP),
     "Siglip": _defaults(_SQUARE, 3, _HALF),
     "Beit": _defaults(_SQUARE, 3, _HALF, crop_size=_SQUARE),
+    "ConvNext": _defaults({"shortest_edge": 384}, 3, _HALF, crop_pct=224 / 256),
     "DINOv3ViT": _defaults(_SQUARE, 2, _IMAGENET),
 }
 """What transformers assumes where the file is silent, by the class of the processor without its endings."""
 
-_WHOLE_NUMBER_IS_SHORTEST_EDGE = ("Bit", "CLIP", "Siglip")
+_WHOLE_NUMBER_IS_SHORTEST_EDGE = ("Bit", "CLIP", "Siglip", "ConvNext")
 """The processors that read a size of one number so; for the others it is height and width."""
+
+_CONVNEXT_SQUASHED = 384
+"""The edge from which on ConvNext's processor squashes a photograph to a square; smaller ones are cut out of it."""
 
 _ENDINGS = ("Pil", "Fast", "ImageProcessor", "FeatureExtractor")
 _NOT_SUPPORTED = ("do_pad", "do_flip_channel_order", "do_thumbnail", "do_align_long_axis", "crop_pct", "rescale_offset", "use_square_size")
@@ -44,7 +48,8 @@ def read_preprocessing(
 
     Args:
         document: the file's JSON.
-        processor: the class that it is for, where it names none: one of `ViT`, `DeiT`, `Bit`, `CLIP`, `Siglip`, `Beit`, `DINOv3ViT`.
+        processor: the class that it is for, where it names none: one of `ViT`, `DeiT`, `Bit`, `CLIP`, `Siglip`, `Beit`, `ConvNext`,
+            `DINOv3ViT`.
         image_size: height and width, if not the file's.
         what: what to call the file in errors.
 
@@ -74,7 +79,8 @@ def _read(document: Mapping[str, Any], processor: str, image_size: tuple[int, in
     if name not in _PROCESSORS:
         raise ValueError(f"the processor {name!r} is none of {list(_PROCESSORS)}.")
     settings = _PROCESSORS[name] | {key: value for key, value in document.items() if value is not None}
-    problems = [f"{step}={settings[step]!r} is not supported" for step in _NOT_SUPPORTED if settings.get(step)]
+    unknown = [step for step in _NOT_SUPPORTED if settings.get(step) and (name, step) != ("ConvNext", "crop_pct")]
+    problems = [f"{step}={settings[step]!r} is not supported" for step in unknown]
     for step in ("do_resize", "do_rescale"):
         if not settings.get(step, True):
             problems.append(f"{step}=false is not supported")
@@ -84,7 +90,9 @@ def _read(document: Mapping[str, Any], processor: str, image_size: tuple[int, in
         raise ValueError("; ".join(problems) + ".")
     mean, std = (settings["image_mean"], settings["image_std"]) if settings.get("do_normalize", True) else ([0.0] * 3, [1.0] * 3)
     resized = _edges(settings["size"], shortest=name in _WHOLE_NUMBER_IS_SHORTEST_EDGE)
-    if settings.get("do_center_crop"):
+    if name == "ConvNext":
+        resized, cropped = _convnext_edges(resized, settings)
+    elif settings.get("do_center_crop"):
         cropped = _edges(settings["crop_size"], shortest=False)
     elif len(resized) == 2:
         cropped = resized
@@ -101,6 +109,14 @@ def _read(document: Mapping[str, Any], processor: str, image_size: tuple[int, in
         interpolation=Image.Resampling(settings["resample"]).name.lower(),  # pyright: ignore[reportArgumentType] checked there
         crop_start="down",
     )
+
+
+def _convnext_edges(size: tuple[int, ...], settings: Mapping[str, Any]) -> tuple[tuple[int, ...], tuple[int, int]]:
+    """What ConvNext's processor resizes to, and what it cuts out: below 384 pixels a share of the shortest edge, else all, squashed."""
+    if len(size) != 1 or settings.get("do_center_crop"):
+        raise ValueError(f"ConvNext's processor has a shortest_edge and no crop of its own; got size={settings['size']!r}.")
+    edge = size[0]
+    return ((int(edge / settings["crop_pct"]),) if edge < _CONVNEXT_SQUASHED else (edge, edge)), (edge, edge)
 
 
 def _edges(size: Any, *, shortest: bool) -> tuple[int, ...]:

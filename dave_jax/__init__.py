@@ -49,6 +49,8 @@ from dave_jax.models.preprocess import Preprocessing as Preprocessing
 from dave_jax.models.resnet import ResNet as ResNet
 from dave_jax.models.resnet_config import ResNetConfig as ResNetConfig
 from dave_jax.models.store import save as save
+from dave_jax.models.swin import Swin as Swin
+from dave_jax.models.swin_config import SwinConfig as SwinConfig
 from dave_jax.models.vit import ViT as ViT
 from dave_jax.models.vit_config import ViTConfig as ViTConfig
 from dave_jax.sampling.calibrate import Calibration as Calibration

@@ -30,13 +30,16 @@ LINEAGES = {
     "RoPE-ViT": ".*_rope",
     "other vision transformers": "vit_|test_vit|samvit|naflexvit|sapiens|test_eva",
 }
-"""Patterns of timm's names, the first that fits."""
+"""Patterns of the names of timm's vision transformers, the first that fits."""
+
+OTHERS = {"swin": "Swin", "swinv2": "Swin V2", "resnet": "ResNet, ResNeXt, Wide ResNet", "convnext": "ConvNeXt, V1 and V2"}
+"""Other families."""
 
 
 def of_lineage(name: str, family: str) -> str:
     """The row of a checkpoint."""
-    if family in ("resnet", "convnext"):
-        return {"resnet": "ResNet, ResNeXt, Wide ResNet", "convnext": "ConvNeXt, V1 and V2"}[family]
+    if family in OTHERS:
+        return OTHERS[family]
     return next((lineage for lineage, pattern in LINEAGES.items() if re.match(pattern, name)), "other vision transformers")
 
 
@@ -51,7 +54,7 @@ def rows() -> dict[str, dict[str, Any]]:
             row["authors"] += preset(architecture) is not None
             if name not in known:
                 row["missing"].append(architecture)
-    order = [*LINEAGES, "ResNet, ResNeXt, Wide ResNet", "ConvNeXt, V1 and V2"]
+    order = [*LINEAGES, *OTHERS.values()]
     return {lineage: found[lineage] for lineage in order if lineage in found}
 
 

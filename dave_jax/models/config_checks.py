@@ -41,7 +41,11 @@ def problems_of(
     for name in positive:
         if not 0 < getattr(config, name) < math.inf:
             problems.append(f"{name} must be positive; got {getattr(config, name)}")
-    heads = getattr(config, "num_heads", 0)
-    if heads > 0 and config.width % heads:
-        problems.append(f"num_heads must divide width; got {heads} heads for width {config.width}")
+    heads = getattr(config, "num_heads", None)
+    if heads is None:
+        return problems
+    heads, widths = (heads, config.widths) if isinstance(heads, tuple) else ((heads,), (config.width,))
+    for count, width in zip(heads, widths, strict=False):  # of every stage; that there are as many is checked elsewhere
+        if count > 0 and width % count:
+            problems.append(f"num_heads must divide width; got {count} heads for width {width}")
     return problems

@@ -103,7 +103,7 @@ class ConvNeXt(Network):
     def head(self, params: Params, x: Array, rules: Decomposition) -> tuple[Array, Operator]:
         """The logits from the map after the last stage, and the operator from it to them."""
         config, steps = self.config, [global_average]
-        normalise = partial(layers.norm, params["final_norm"], decomposition=rules, eps=config.eps)
+        normalise = partial(layers.norm, params["final_norm"], decomposition=rules, eps=config.final_eps or config.eps)
         steps.insert(0 if config.final_norm == "positions" else 1, normalise)
         if config.head_width:
             steps += [

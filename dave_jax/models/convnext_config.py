@@ -1,6 +1,7 @@
 """`ConvNeXtConfig`: what a checkpoint's arrays do not say about a ConvNeXt, and parameters to start from."""
 
 import dataclasses
+import math
 from typing import Any
 
 import jax
@@ -37,6 +38,7 @@ class ConvNeXtConfig:
         conv_bias: whether the convolutions have a bias; the MLP always has.
         final_norm: where the last norm is: `pooled` (after the average) or `positions` (before).
         head_width: hidden width of the head's MLP; 0 for none.
+        final_eps: of the last norm; None for `eps`.
     """
 
     depths: tuple[int, ...] = (3, 3, 9, 3)
@@ -53,6 +55,7 @@ class ConvNeXtConfig:
     conv_bias: bool = True
     final_norm: str = "pooled"
     head_width: int = 0
+    final_eps: float | None = None
 
     def __post_init__(self):
         problems = problems_of(
@@ -70,6 +73,8 @@ class ConvNeXtConfig:
             problems.append(f"depths, widths and kernel_sizes must have one entry for each stage; they have {lengths}")
         if any(size % 2 == 0 for size in self.kernel_sizes):
             problems.append(f"kernel_sizes must be odd; got {self.kernel_sizes}")
+        if self.final_eps is not None and not 0 < self.final_eps < math.inf:
+            problems.append(f"final_eps must be positive; got {self.final_eps}")
         if self.head_width and self.final_norm != "pooled":
             problems.append("head_width needs final_norm 'pooled'")
         if problems:

@@ -3,10 +3,11 @@
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
-from dave_jax.models import bcos_config, convnext_config, image_text, resnet_config, vit_config
+from dave_jax.models import bcos_config, convnext_config, image_text, resnet_config, swin_config, vit_config
 from dave_jax.models.bcos import BcosViT
 from dave_jax.models.convnext import ConvNeXt
 from dave_jax.models.resnet import ResNet
+from dave_jax.models.swin import Swin
 from dave_jax.models.vit import ViT
 
 
@@ -26,6 +27,7 @@ class Family(NamedTuple):
 
 FAMILIES = {
     "vit": Family(ViT, vit_config.ViTConfig, vit_config.init_params),
+    "swin": Family(Swin, swin_config.SwinConfig, swin_config.init_params),
     "resnet": Family(ResNet, resnet_config.ResNetConfig, resnet_config.init_params),
     "convnext": Family(ConvNeXt, convnext_config.ConvNeXtConfig, convnext_config.init_params),
     "image_text": Family(image_text.Towers, image_text.ImageTextConfig, image_text.init_params),

@@ -121,7 +121,7 @@ def _size(image_size: Any) -> tuple[int, int] | None:
 
 def _describe(found: Found, image_size: tuple[int, int] | None) -> Any:
     """What config.json and the name say about the weights: a `Description` of one of the modules of `convert_weights`."""
-    from convert_weights import bcos, huggingface, huggingface_clip, open_clip
+    from convert_weights import bcos, huggingface, huggingface_clip, huggingface_convnext, huggingface_swin, open_clip
     from convert_weights.config_json import describe
 
     if found.config is None:
@@ -147,7 +147,8 @@ def _describe(found: Found, image_size: tuple[int, int] | None) -> Any:
     settings = json_object(processor)
     if processor.name == _PROCESSORS:  # that of the images beside that of the text
         settings = settings.get("image_processor") or settings
-    reader = huggingface_clip if document["model_type"] in [*huggingface_clip.CLASSES] else huggingface  # it may be any JSON
+    readers = (huggingface_clip, huggingface_convnext, huggingface_swin)
+    reader = next((reader for reader in readers if document["model_type"] in [*reader.CLASSES]), huggingface)  # it may be any JSON
     return reader.describe(document, settings, **described)
 
 

@@ -1,7 +1,8 @@
 """Relative position bias (BEiT, arXiv 2106.08254): a number added to each attention score by how far apart query and key are.
 
 For a grid of h x w patches and a class token in front of them, a table (entries, heads) has (2h - 1)(2w - 1) entries for the differences
-between places, rows of query minus key first, and three more: class token to patch, patch to class token, class token to itself.
+between places, rows of query minus key first, and three more: class token to patch, patch to class token, class token to itself. Within a
+window (Swin, arXiv 2103.14030) there is no class token, and its three are absent.
 """
 
 import math
@@ -11,21 +12,23 @@ import numpy as np
 from jaxtyping import Array, Float, Integer
 
 EXTRA = 3
-"""The entries behind those of the grid."""
+"""The entries behind those of the grid, where there is a class token."""
 
 
-def num_entries(grid: tuple[int, int]) -> int:
-    """The length of the table for a grid.
+def num_entries(grid: tuple[int, int], *, class_token: bool = True) -> int:
+    """The length of the table for a grid, with a class token in front of it or without.
 
     Example:
         >>> num_entries((14, 14))
         732
+        >>> num_entries((7, 7), class_token=False)
+        169
     """
-    return (2 * grid[0] - 1) * (2 * grid[1] - 1) + EXTRA
+    return (2 * grid[0] - 1) * (2 * grid[1] - 1) + EXTRA * class_token
 
 
-def relative_index(grid: tuple[int, int]) -> Integer[np.ndarray, "queries keys"]:
-    """The entry for each query and key, class token first.
+def relative_index(grid: tuple[int, int], *, class_token: bool = True) -> Integer[np.ndarray, "queries keys"]:
+    """The entry for each query and key, the class token first if there is one.
 
     Example:
         >>> relative_index((1, 2)).tolist()
@@ -38,12 +41,14 @@ def relative_index(grid: tuple[int, int]) -> Integer[np.ndarray, "queries keys"]
     index[:, 0] = last - 2
     index[0, 0] = last - 1
     index[1:, 1:] = down * (2 * columns - 1) + across
-    return index
+    return index if class_token else index[1:, 1:]
 
 
-def relative_bias(table: Float[Array, "entries heads"], grid: tuple[int, int]) -> Float[Array, "heads queries keys"]:
+def relative_bias(
+    table: Float[Array, "entries heads"], grid: tuple[int, int], *, class_token: bool = True
+) -> Float[Array, "heads queries keys"]:
     """What is added to the attention scores."""
-    return jnp.moveaxis(table[relative_index(grid)], -1, 0)
+    return jnp.moveaxis(table[relative_index(grid, class_token=class_token)], -1, 0)
 
 
 def _geometric(old: int, new: int) -> Float[np.ndarray, "new old"]:
@@ -77,6 +82,7 @@ def resample_relative(
     *,
     old_grid: tuple[int, int] | None = None,
     resampling: str = "antialiased",
+    class_token: bool = True,
 ) -> Float[Array, "*blocks new_entries heads"] | np.ndarray:
     """Resample tables to another grid of patches, in float32; the entries of the class token are kept.
 
@@ -88,6 +94,7 @@ def resample_relative(
         grid: the new rows and columns of patches.
         old_grid: those that the table is for; None takes `grid` itself if the length fits, else a square.
         resampling: whose way.
+        class_token: whether the last three entries are a class token's.
 
     Returns:
         The table itself if its grid is `grid` already; of the type that came (NumPy or JAX).
@@ -100,19 +107,22 @@ def resample_relative(
         (12, 48, 2)
     """
     *blocks, entries, heads = table.shape
+    extra = EXTRA * class_token
     if old_grid is None:
-        side = (math.isqrt(max(entries - EXTRA, 0)) + 1) // 2
-        old_grid = grid if entries == num_entries(grid) else (side, side)
-    if min(old_grid) < 1 or entries != num_entries(old_grid):
+        side = (math.isqrt(max(entries - extra, 0)) + 1) // 2
+        old_grid = grid if entries == num_entries(grid, class_token=class_token) else (side, side)
+    wanted = num_entries(old_grid, class_token=class_token)
+    if min(old_grid) < 1 or entries != wanted:
         raise ValueError(
             f"a relative position table for {old_grid} patches (a square, where the grid is not told) must have "
-            f"(2 rows - 1) (2 columns - 1) + {EXTRA} = {num_entries(old_grid)} entries; got {entries}"
+            f"(2 rows - 1) (2 columns - 1) + {extra} = {wanted} entries; got {entries}"
         )
     if old_grid == grid:
         return table
     down, across = (_RESAMPLINGS[resampling](2 * old - 1, 2 * new - 1) for old, new in zip(old_grid, grid, strict=True))
     array = np.asarray(table, np.float32)
-    places = array[..., :-EXTRA, :].reshape(*blocks, 2 * old_grid[0] - 1, 2 * old_grid[1] - 1, heads)
+    places, others = array[..., : entries - extra, :], array[..., entries - extra :, :]
+    places = places.reshape(*blocks, 2 * old_grid[0] - 1, 2 * old_grid[1] - 1, heads)
     resampled = np.einsum("iy,jx,...yxh->...ijh", down, across, places, optimize=True).reshape(*blocks, -1, heads)
-    result = np.concatenate([resampled, array[..., -EXTRA:, :]], axis=-2)
+    result = np.concatenate([resampled, others], axis=-2)
     return result if isinstance(table, np.ndarray) else jnp.asarray(result, table.dtype)

@@ -1,13 +1,19 @@
 """A loaded model at another image size."""
 
 import dataclasses
+from collections.abc import Callable
+from typing import Any
 
+from convert_weights.table import flatten, unflatten
 from dave_jax.models.families import family_of
 from dave_jax.models.image_text import ImageText
 from dave_jax.models.model import Model
 from dave_jax.models.positions import check_tiling
+from dave_jax.models.swin import Swin
+from dave_jax.models.swin_config import SwinConfig
+from dave_jax.models.swin_positions import table_resamplings
 from dave_jax.models.vit import ViT
-from dave_jax.models.vit_positions import resampled
+from dave_jax.models.vit_positions import resamplings
 
 
 def at_image_size(model: Model, image_size: tuple[int, int]) -> Model:
@@ -18,7 +24,7 @@ def at_image_size(model: Model, image_size: tuple[int, int]) -> Model:
 
     Args:
         model: with a network of dave_jax.
-        image_size: height and width in pixels; for a vision transformer multiples of the patch size.
+        image_size: height and width in pixels; for a transformer multiples of the patch size.
 
     Raises:
         TypeError: the model is none of ours, or no classifier.
@@ -39,10 +45,23 @@ def at_image_size(model: Model, image_size: tuple[int, int]) -> Model:
         )
     if isinstance(model, ImageText):
         raise TypeError(f"{model.name!r} compares images with text: make a classifier of it first, model.prompts([...]).")
-    if not isinstance(model.forward, ViT):
+    if not isinstance(model.forward, ViT | Swin):
         return dataclasses.replace(model, preprocessing=preprocessing)
-    own = model.forward.config
+    config, changes = resampled_at(model.forward.config, image_size)
+    params = unflatten({path: changes[path](leaf) if path in changes else leaf for path, leaf in flatten(model.params).items()})
+    return dataclasses.replace(model, params=params, forward=type(model.forward)(config), preprocessing=preprocessing)
+
+
+def resampled_at(own: Any, image_size: tuple[int, int]) -> tuple[Any, dict[str, Callable[[Any], Any]]]:
+    """A transformer's configuration for images of another size, and by path the changes of the parameters that depend on places.
+
+    Args:
+        own: a `ViTConfig` or `SwinConfig`.
+        image_size: height and width in pixels.
+
+    Raises:
+        ValueError: patches do not tile the size.
+    """
     check_tiling(image_size, own.patch_size)
     config = dataclasses.replace(own, image_size=image_size)
-    params = resampled(model.params, config, own.grid)
-    return dataclasses.replace(model, params=params, forward=ViT(config), preprocessing=preprocessing)
+    return config, table_resamplings(config, own.image_size) if isinstance(own, SwinConfig) else resamplings(config, own.grid)

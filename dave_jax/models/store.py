@@ -25,13 +25,13 @@ from dave_jax.models.families import FAMILIES, family_of
 from dave_jax.models.files import WEIGHTS
 from dave_jax.models.image_text import ImageText, ImageTextConfig
 from dave_jax.models.model import Model
-from dave_jax.models.positions import check_tiling
 from dave_jax.models.preprocess import Preprocessing
+from dave_jax.models.resize import resampled_at
 from dave_jax.models.rotary import Rotary
+from dave_jax.models.swin_config import SwinConfig
 from dave_jax.models.text_config import TextConfig
 from dave_jax.models.tokenizer import Tokenizer
 from dave_jax.models.vit_config import ViTConfig
-from dave_jax.models.vit_positions import resamplings
 
 _ENTRY, _VERSION = "dave_jax", 1
 _SCALE = ".scale"
@@ -55,7 +55,8 @@ def save(model: Model, directory: str | os.PathLike, *, quantise: bool = False) 
     The file appears whole or not at all.
 
     Args:
-        model: with a network of dave_jax for its forward pass: a `ViT`, `ResNet`, `ConvNeXt` or `BcosViT`, or the two of an `ImageText`.
+        model: with a network of dave_jax for its forward pass: a `ViT`, `Swin`, `ResNet`, `ConvNeXt` or `BcosViT`, or the two of an
+            `ImageText`.
         directory: made if it is missing.
         quantise: store kernels as 8-bit integers, a quarter of the size, and the rest in half precision. An element of a kernel moves by at
             most half a step, which is 1/127 of its output channel's largest element.
@@ -152,11 +153,11 @@ def read(location: str | os.PathLike, *, image_size: tuple[int, int] | None = No
     except (KeyError, TypeError, ValueError) as error:
         raise ValueError(f"The metadata of {str(path)!r} must describe a model of dave_jax; they do not ({error}).") from error
     size, adapt = image_size or preprocessing.image_size, {}
-    if isinstance(config, ViTConfig):
-        config, adapt = _at_size(config, size)
+    if isinstance(config, ViTConfig | SwinConfig):
+        config, adapt = resampled_at(config, size)
     kind, fields = Model, {}
     if isinstance(config, ImageTextConfig):
-        image, resample = _at_size(config.image, size)
+        image, resample = resampled_at(config.image, size)
         config, adapt = dataclasses.replace(config, image=image), {f"image/{key}": change for key, change in resample.items()}
         kind, fields = ImageText, {"tokenizer": _tokenizer(path.with_name(TOKENIZER), stored)}
     expected = jax.eval_shape(lambda: FAMILIES[family].init_params(jax.random.key(0), config))
@@ -177,13 +178,6 @@ def _tokenizer(path: Path, stored: Mapping[str, Any]) -> Tokenizer:
     if not path.exists():
         raise FileNotFoundError(f"A model of images and text needs {str(path)!r} beside its weights. Copy both, or save it again.")
     return Tokenizer(path.read_text(encoding="utf-8"), **_tuples(stored["tokenizer"]))
-
-
-def _at_size(own: ViTConfig, size: tuple[int, int]) -> tuple[ViTConfig, dict[str, Any]]:
-    """The configuration for images of that size, and the changes of what depends on places."""
-    check_tiling(size, own.patch_size)
-    config = dataclasses.replace(own, image_size=size)
-    return config, resamplings(config, own.grid)
 
 
 class _Dequantised(Mapping[str, np.ndarray]):
@@ -241,4 +235,8 @@ def _config(family: str, fields: Mapping[str, Any]) -> Any:
 
 def _tuples(fields: Mapping[str, Any]) -> dict[str, Any]:
     """JSON's lists as the tuples that they were."""
-    return {name: tuple(value) if isinstance(value, list) else value for name, value in fields.items()}
+
+    def inside(value: Any) -> Any:
+        return tuple(inside(entry) for entry in value) if isinstance(value, list) else value
+
+    return {name: inside(value) for name, value in fields.items()}

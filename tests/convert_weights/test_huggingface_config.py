@@ -74,7 +74,7 @@ def test_class_names(labels, names):
 @pytest.mark.parametrize(
     ("document", "message"),
     [
-        ({"model_type": "swin"}, r"\['vit', 'deit', .*'dinov2_with_registers', 'dinov3_vit', 'clip', 'siglip'\].*'swin'"),
+        ({"model_type": "levit"}, r"\['vit', 'deit', .*'dinov2_with_registers', 'dinov3_vit', .*'clip', 'siglip'\].*'levit'"),
         ({"architectures": ["ViTForMaskedImageModeling"]}, r"\['ViTModel', 'ViTForImageClassification'\].*'ViTForMaskedImageModeling'"),
         ({"architectures": None}, "must name the class that wrote the checkpoint"),
         ({"architectures": ["DeiTModel"]}, "must name the class that wrote the checkpoint"),

@@ -21,6 +21,8 @@ from convert_weights.image_processor import read_preprocessing
             "ViT",
             {"image_size": (224, 224), "interpolation": "bilinear", "mean": (0.485, 0.456, 0.406)},
         ),
+        ({"size": 224}, "ConvNext", {"image_size": (224, 224), "crop_fraction": 0.875, "crop_mode": "center", "interpolation": "bicubic"}),
+        ({}, "ConvNext", {"image_size": (384, 384), "crop_fraction": 1.0, "crop_mode": "squash"}),
         ({"size": 256}, "Bit", {"image_size": (224, 224), "crop_fraction": 0.875, "crop_mode": "center", "crop_start": "down"}),
         ({"size": 384, "feature_extractor_type": "ViTFeatureExtractor"}, "Bit", {"image_size": (384, 384), "crop_mode": "squash"}),
         ({"image_processor_type": "CLIPImageProcessorFast", "crop_size": 160}, "ViT", {"image_size": (160, 160), "crop_mode": "center"}),

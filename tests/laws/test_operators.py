@@ -4,7 +4,7 @@ import jax
 import jax.numpy as jnp
 import pytest
 
-from dave_jax.effective import gamma, rotation, tokens, windows
+from dave_jax.effective import gamma, rotation, shifts, tokens, windows
 from dave_jax.effective import operators as ops
 
 TOKENS = (5, 6)
@@ -38,6 +38,9 @@ OPERATORS = {
     "convolution": lambda: windows.Conv(_normal(0, 3, 2, 2, 6), (5, 7, 4), 2, 1, 2),
     "depthwise": lambda: windows.Depthwise(_normal(0, 3, 3, 1, 4), (5, 6, 4), 2, 1),
     "average pool": lambda: windows.AveragePool((5, 6, 2), 2),
+    "roll": lambda: shifts.Roll((5, 6, 2), (2, -1)),
+    "extend": lambda: shifts.Extend((5, 6, 2), (6, 9)),
+    "trim": lambda: shifts.Trim((5, 6, 2), (3, 6)),
     "pick": lambda: windows.Pick(jnp.arange(12).reshape(2, 3, 2) % 7, (3, 3, 2)),
     "sum": lambda: ops.Sum((ops.Identity(TOKENS), ops.Dense(_normal(0, 6, 6), TOKENS), ops.Centering(TOKENS))),
     "chain": lambda: tokens.Select((5, 4), 0, 2) @ ops.Dense(_normal(0, 6, 4), TOKENS) @ ops.Centering(TOKENS),
@@ -52,7 +55,7 @@ def operator(request, x64):
 
 def test_every_class_is_here():
     covered = {type(make()) for make in OPERATORS.values()}
-    named = [*vars(ops).values(), *vars(rotation).values(), *vars(tokens).values(), *vars(gamma).values(), *vars(windows).values()]
+    named = [value for module in (ops, rotation, tokens, gamma, windows, shifts) for value in vars(module).values()]
     assert covered == {cls for cls in named if isinstance(cls, type) and issubclass(cls, ops.Operator) and cls is not ops.Operator}
 
 

@@ -8,6 +8,7 @@ operator; the model that came is untouched. The gradient of the copy is the effe
     activations           the multiplier phi(x) / x detached, in closed form
     Attention, its pool   softmax(q k^T / sqrt(c)) detached
     SwiGLU, GluMlp        the gate detached
+    WindowAttention       softmax detached, and with it relative positions, masks and V2's lengths
 """
 
 import copy
@@ -16,8 +17,9 @@ import math
 import timm.layers
 import torch
 from timm.layers import activations
+from timm.layers.adaptive_avgmax_pool import FastAdaptiveAvgPool
 from timm.layers.grn import GlobalResponseNorm
-from timm.models import convnext, resnet
+from timm.models import convnext, resnet, swin_transformer, swin_transformer_v2
 from timm.models.deit import VisionTransformerDistilled
 from timm.models.vision_transformer import Block, VisionTransformer
 from torch import Tensor, nn
@@ -113,7 +115,33 @@ class _GluMlp(timm.layers.GluMlp):
         return self.fc2(self.norm(self.act(gate).detach() * hidden))
 
 
+def _in_windows(attention: nn.Module, scores: Tensor, value: Tensor, mask: Tensor | None) -> Tensor:
+    """From scores (windows of all images, heads, n, n): softmax detached, times the values, projected."""
+    if mask is not None:
+        scores = (scores.unflatten(0, (-1, len(mask))) + mask[:, None]).flatten(0, 1)
+    return attention.proj((torch.softmax(scores, -1).detach() @ value).transpose(1, 2).flatten(2))
+
+
+class _WindowAttention(swin_transformer.WindowAttention):
+    def forward(self, x: Tensor, mask: Tensor | None = None) -> Tensor:
+        query, key, value = (_heads(part, self.num_heads) for part in self.qkv(x).chunk(3, -1))
+        scores = query @ key.mT / math.sqrt(query.shape[-1])
+        return _in_windows(self, scores + self.relative_position_bias_table[self.relative_position_index].permute(2, 0, 1), value, mask)
+
+
+class _WindowAttentionV2(swin_transformer_v2.WindowAttention):
+    def forward(self, x: Tensor, mask: Tensor | None = None) -> Tensor:
+        biases = [None] * 3 if self.q_bias is None else [self.q_bias, None, self.v_bias]
+        each = zip(self.qkv.weight.chunk(3), biases, strict=True)
+        query, key, value = (_heads(nn.functional.linear(x, weight, bias), self.num_heads) for weight, bias in each)
+        cosines = torch.cosine_similarity(query[..., :, None, :], key[..., None, :, :], dim=-1, eps=1e-12)
+        scores = cosines * self.logit_scale.exp().clamp(max=100.0)
+        table = 16 * torch.sigmoid(self.cpb_mlp(self.relative_coords_table)).flatten(0, 2)
+        return _in_windows(self, scores + table[self.relative_position_index].permute(2, 0, 1), value, mask)
+
+
 _FROZEN: dict[type, type] = {
+    nn.LayerNorm: _LayerNorm,
     timm.layers.LayerNorm: _LayerNorm,
     timm.layers.RmsNorm: _RmsNorm,
     timm.layers.LayerNorm2d: _LayerNorm2d,
@@ -121,6 +149,8 @@ _FROZEN: dict[type, type] = {
     GlobalResponseNorm: _ResponseNorm,
     timm.layers.Attention: _Attention,
     timm.layers.AttentionPoolLatent: _AttentionPool,
+    swin_transformer.WindowAttention: _WindowAttention,
+    swin_transformer_v2.WindowAttention: _WindowAttentionV2,
     timm.layers.SwiGLU: _SwiGlu,
     timm.layers.GluMlp: _GluMlp,
     nn.GELU: _Gelu,
@@ -131,14 +161,19 @@ _FROZEN: dict[type, type] = {
     nn.ReLU: _Relu,
 }
 _LINEAR = (
-    *(nn.Linear, nn.Conv2d, nn.Identity, nn.Dropout, timm.layers.LayerScale),
-    *(nn.BatchNorm2d, nn.MaxPool2d, nn.AvgPool2d, nn.AdaptiveAvgPool2d, nn.Flatten),  # the reference is in eval mode
+    *(nn.Linear, nn.Conv2d, nn.Identity, nn.Dropout, timm.layers.DropPath, timm.layers.LayerScale),
+    *(nn.BatchNorm2d, nn.MaxPool2d, nn.AvgPool2d, nn.AdaptiveAvgPool2d, nn.Flatten, FastAdaptiveAvgPool),  # the reference is in eval mode
 )
 _CONTAINERS = (
     *(nn.Sequential, timm.layers.PatchEmbed, timm.layers.Mlp, Block, VisionTransformer, VisionTransformerDistilled),
     *(convnext.ConvNeXt, convnext.ConvNeXtStage, convnext.ConvNeXtBlock, timm.layers.GlobalResponseNormMlp),
     *(timm.layers.NormMlpClassifierHead, timm.layers.ClassifierHead, timm.layers.SelectAdaptivePool2d),
-    *(resnet.ResNet, resnet.BasicBlock, resnet.Bottleneck),
+    *(resnet.ResNet, resnet.BasicBlock, resnet.Bottleneck, nn.ModuleList),
+    *(swin_transformer.SwinTransformer, swin_transformer.SwinTransformerStage),
+    *(swin_transformer.SwinTransformerBlock, swin_transformer.PatchMerging),
+    *(swin_transformer_v2.SwinTransformerV2, swin_transformer_v2.SwinTransformerV2Stage),
+    *(swin_transformer_v2.SwinTransformerV2Block, swin_transformer_v2.PatchMerging),
+    nn.Softmax,  # timm's windows attend by themselves, above
 )
 
 
@@ -184,3 +219,18 @@ def randomise(model: nn.Module, seed: int) -> nn.Module:
         elif name.endswith("running_var"):
             buffer.copy_(0.5 + torch.rand(buffer.shape, generator=generator))
     return model.eval()
+
+
+def with_exact_coordinates(model: nn.Module) -> nn.Module:
+    """The model with Swin V2's coordinates, which timm computes in single precision and keeps, in double precision."""
+    for module in model.modules():
+        if hasattr(module, "relative_coords_table"):
+            axes = []
+            trained = module.pretrained_window_size if module.pretrained_window_size[0] else module.window_size
+            for edge, whole in zip(module.window_size, trained, strict=True):
+                far = 8 * torch.arange(1 - edge, edge, dtype=torch.float64) / max(whole - 1, 1)
+                axes.append(far.sign() * (far.abs() + 1).log2() / 3)
+            exact = torch.stack(torch.meshgrid(*axes, indexing="ij"), -1)[None]
+            torch.testing.assert_close(module.relative_coords_table.double(), exact, rtol=0, atol=1e-6)
+            module.relative_coords_table = exact
+    return model

@@ -1,6 +1,7 @@
 """timm's vision transformers of other classes than `VisionTransformer`: as timm saves and loads them, and as `load` reads the file."""
 
 import functools
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +14,7 @@ from timm.models import save_for_hf
 from torch_reference import logits_and_gradient, randomise
 
 from dave_jax.models import hub
-from dave_jax.models.model import Model
+from dave_jax.models.model import Model, count_classes
 
 SMALL = {"img_size": 16, "patch_size": 4, "embed_dim": 32, "depth": 2, "num_heads": 4, "num_classes": 5}
 
@@ -26,8 +27,7 @@ def _draw(height: int, width: int, outputs: int) -> tuple[np.ndarray, np.ndarray
 
 def compare(ours: Model, theirs: torch.nn.Module):
     """Logits to 1e-5 and input gradients to 1e-4, of the largest."""
-    outputs = ours.forward.config.num_classes or ours.forward.config.width
-    images, cotangents = _draw(*ours.preprocessing.image_size, outputs)
+    images, cotangents = _draw(*ours.preprocessing.image_size, count_classes(ours))
     logits, slopes = logits_and_gradient(theirs, torch.from_numpy(images.transpose(0, 3, 1, 2).copy()), torch.from_numpy(cotangents))
 
     def explain(params, image, cotangent):
@@ -40,9 +40,9 @@ def compare(ours: Model, theirs: torch.nn.Module):
     assert_close(gradients, slopes.permute(0, 2, 3, 1), 1e-4)
 
 
-def check_saved(name: str, folder: Path, *sizes: Any, **options: Any):
+def check_saved(name: str, folder: Path, *sizes: Any, small: Mapping[str, Any] = SMALL, **options: Any):
     """A random network of timm, saved by it: as `load` reads it and as timm does, at its own size and at others."""
-    options = SMALL | options
+    options = dict(small) | options
     own = options["img_size"]
     model = randomise(timm.create_model(name, **options), seed=sum(name.encode()))
     save_for_hf(model, folder, safe_serialization=True)
