@@ -89,8 +89,13 @@ def biweight(samples: Samples, threshold: Scalar = 2.5) -> Map:
     return _weighted_mean(samples, jax.vmap(tukey, (0, None, None))(samples, *mad_bounds(samples, threshold)))
 
 
+def weighted(sample: Map, weight: Map) -> Map:
+    """The product; 0 where the weight is, whatever the sample."""
+    return jnp.where(weight > 0, weight * sample, 0.0)
+
+
 def _weighted_mean(samples: Samples, weights: Samples) -> Map:
-    return jnp.sum(weights * samples, axis=0) / jnp.maximum(jnp.sum(weights, axis=0), jnp.finfo(samples.dtype).tiny)
+    return jnp.sum(weighted(samples, weights), axis=0) / jnp.maximum(jnp.sum(weights, axis=0), jnp.finfo(samples.dtype).tiny)
 
 
 def mean(samples: Samples, threshold: Scalar = 2.5) -> Map:

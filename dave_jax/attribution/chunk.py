@@ -59,7 +59,7 @@ def default_chunk(forward: Any, params: Any, image_shape: tuple[int, ...], rules
     """The chunk for a model, an image size and the default device."""
     each = sample_bytes(forward, params, jax.ShapeDtypeStruct(image_shape, jnp.result_type(float)), rules, num_targets)
     fit = math.floor(SHARE * device_memory() / max(each, 1))
-    return choose_chunk(num_samples, fit, MOST.get(jax.default_backend(), 64))
+    return choose_chunk(num_samples, fit, MOST.get(jax.default_backend(), 128))
 
 
 def sum_over(function: Callable[[Any], Any], inputs: Any, chunk_size: int) -> Any:

@@ -11,7 +11,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, Integer, PRNGKeyArray
 
-from dave_jax.attribution.aggregate import AGGREGATIONS, ROBUST_WEIGHTS, mad_bounds
+from dave_jax.attribution.aggregate import AGGREGATIONS, ROBUST_WEIGHTS, mad_bounds, weighted
 from dave_jax.attribution.chunk import sum_over
 from dave_jax.config import DaveConfig, Scalar
 from dave_jax.effective.decomposition import Decomposition
@@ -98,20 +98,20 @@ def _robust_mean(one: Callable[[Array], Array], config: DaveConfig, axis: str | 
     samples = jax.lax.map(one, _mine(places, axis), batch_size=chunk)
     bounds = _by_pixels(lambda values: mad_bounds(values, config.mad_threshold), samples, axis)
 
-    def weighted(sample: Array) -> tuple[Array, Array]:
+    def with_weight(sample: Array) -> tuple[Array, Array]:
         weight = ROBUST_WEIGHTS[config.aggregation](sample, *bounds)
-        return weight * sample, weight
+        return weighted(sample, weight), weight
 
-    total = jax.tree.map(lambda part: part.sum(0), jax.vmap(weighted)(samples))
+    total = jax.tree.map(lambda part: part.sum(0), jax.vmap(with_weight)(samples))
     if pilot < count:
         others = _mine(np.setdiff1d(np.arange(count), places), axis)
-        total = jax.tree.map(jnp.add, total, sum_over(lambda number: weighted(one(number)), others, chunk))
+        total = jax.tree.map(jnp.add, total, sum_over(lambda number: with_weight(one(number)), others, chunk))
     total, weight = _total(total, axis)
     return total / jnp.maximum(weight, jnp.finfo(weight.dtype).tiny)
 
 
 def _mine(numbers: np.ndarray, axis: str | None) -> Integer[Array, " n"]:
-    """This device's share of the samples' numbers: every so manieth."""
+    """This device's share of the samples' numbers: of n devices each takes every n-th."""
     if axis is None:
         return jnp.asarray(numbers)
     return jnp.asarray(numbers.reshape(-1, jax.lax.axis_size(axis)))[:, jax.lax.axis_index(axis)]

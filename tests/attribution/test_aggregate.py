@@ -3,7 +3,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from dave_jax.attribution.aggregate import lower_median, mad_mean
+from dave_jax.attribution.aggregate import AGGREGATIONS, lower_median, mad_mean
 
 
 @pytest.mark.parametrize("count", [1, 2, 5, 8, 51])
@@ -41,3 +41,25 @@ def test_mad_mean_equals_slow_version(count):
 def test_mad_mean_leaves_outliers_out():
     samples = jnp.ones((9, 2)).at[3, 0].set(1e6)
     assert mad_mean(samples).tolist() == [1.0, 1.0]
+
+
+@pytest.mark.parametrize("name", ["mad_mean", "biweight"])
+def test_an_infinite_sample_is_an_outlier(name):
+    found = AGGREGATIONS[name](jnp.array([[1.0], [2.0], [3.0], [2.0], [jnp.inf]]))
+    assert np.allclose(found, 2.0)
+
+
+def test_biweight_equals_slow_version(key):
+    samples = np.asarray(jax.random.normal(key, (9, 5)), np.float64)
+    median = np.sort(samples, axis=0)[4]
+    radius = 2.5 * (1.4826 * np.sort(np.abs(samples - median), axis=0)[4] + 1e-8)
+    weights = np.maximum(0.0, 1 - ((samples - median) / (2 * radius)) ** 2) ** 2
+    expected = (weights * samples).sum(0) / weights.sum(0)
+    np.testing.assert_allclose(AGGREGATIONS["biweight"](jnp.asarray(samples, jnp.float32)), expected, rtol=1e-5, atol=1e-6)
+
+
+def test_two_samples_keep_the_lower(key):
+    """With a deviation of 0 the median's own sample stays, though its last product be computed again inside the comparison."""
+    image, gradients = jax.random.normal(key, (64, 64)), 100 * jax.random.normal(jax.random.key(1), (2, 64, 64))
+    found = jax.jit(lambda image, gradients: AGGREGATIONS["mad_mean"](image[None] * gradients))(image, gradients)
+    np.testing.assert_allclose(found, np.minimum(*(np.asarray(image)[None] * np.asarray(gradients))), rtol=1e-5, atol=1e-6)
