@@ -3,6 +3,7 @@
 Process 0 holds JAX's coordination service: when it dies, JAX ends the others, and the same command goes on with the store.
 """
 
+import contextlib
 import threading
 from collections.abc import Callable
 from typing import TypeVar
@@ -43,6 +44,9 @@ def agree(read: Callable[[], T]) -> tuple[T, list[int]]:
     if jax.process_count() == 1:
         return read(), [0]
     while True:
+        with contextlib.suppress(multihost_utils.ProcessFailureError):  # of one that died while it computed
+            with multihost_utils.live_devices(jax.devices()):
+                pass  # all wait for each other where such a block ends, not where it begins
         try:
             with multihost_utils.live_devices(jax.devices()) as live:
                 found = read()

@@ -4,6 +4,7 @@ import dataclasses
 import os
 import re
 import signal
+import sys
 import threading
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -80,6 +81,11 @@ def read(reading: Reading, batch_size: int, num_workers: int) -> Iterator[Iterat
     options = grain.ReadOptions(num_threads=threads, prefetch_buffer_size=max(threads, 1 if num_workers else AHEAD))
     batches = grain.MapDataset.source(reading).batch(batch_size).to_iter_dataset(options)
     if num_workers:
+        flags = need("absl.flags").FLAGS
+        if not flags.is_parsed():
+            flags.mark_as_parsed()  # grain's workers ask for flags, which only Abseil's own programs parse
+        pipes = grain.experimental.DatasetOptions(min_shm_size=sys.maxsize)  # shared memory is short in containers, and stays after a kill
+        batches = grain.experimental.WithOptionsIterDataset(batches, pipes)
         workers = grain.MultiprocessingOptions(num_workers=num_workers, per_worker_buffer_size=1)
         batches = batches.mp_prefetch(workers, worker_init_fn=_start_worker)
     iterator = iter(batches)

@@ -88,10 +88,12 @@ def run(work: Work, store: Store, *, num_workers: int, retry_failed: bool, progr
             with Progress(store.layout.count, done, share, progress, jax.process_index()) as shown:
                 _compute(work, program, store, mine, num_workers, shown, stop)
                 computed += shown.computed
+        if stop():  # without the others, who may have far to go
+            break
     status = store.status()
     explained, failed = (int(np.sum(status == value)) for value in (EXPLAINED, FAILED))
     seconds = round(time.perf_counter() - start, 3)
-    return Outcome(len(status), explained, failed, computed, seconds, stopped=bool(pending))
+    return Outcome(len(status), explained, failed, computed, seconds, stopped=explained + failed < len(status))
 
 
 def _length(store: Store, batch: int) -> int:

@@ -143,16 +143,23 @@ def read_attributes(folder: Any, place: str) -> dict[str, Any] | None:
     Raises:
         ValueError: there is something else.
     """
-    content = told(f"Reading {place!r}", folder.read(_ROOT).result, SECONDS).value
-    if content:
-        try:
-            attributes = json.loads(content)["attributes"]
-            return attributes | {"run": dict(attributes["run"])}
-        except (ValueError, KeyError, TypeError) as error:
-            raise ValueError(f"{place!r} holds a Zarr group that is no store of maps. Give another path.") from error
-    if any(not key.endswith(b"__lock") for key in told(f"Reading {place!r}", folder.list().result, SECONDS)):
-        raise ValueError(f"{place!r} holds something else than a store of maps. Give a new path.")
-    return None
+    content = _read_root(folder, place)
+    if not content:
+        others = [key for key in told(f"Reading {place!r}", folder.list().result, SECONDS) if not key.endswith(b"__lock")]
+        content = _read_root(folder, place)  # another process may have created the store meanwhile, this file first
+        if others and not content:
+            raise ValueError(f"{place!r} holds something else than a store of maps. Give a new path.")
+        if not content:
+            return None
+    try:
+        attributes = json.loads(content)["attributes"]
+        return attributes | {"run": dict(attributes["run"])}
+    except (ValueError, KeyError, TypeError) as error:
+        raise ValueError(f"{place!r} holds a Zarr group that is no store of maps. Give another path.") from error
+
+
+def _read_root(folder: Any, place: str) -> bytes:
+    return told(f"Reading {place!r}", folder.read(_ROOT).result, SECONDS).value
 
 
 def check_run(stored: Mapping[str, Any], run: Mapping[str, Any], place: str) -> None:
