@@ -48,8 +48,8 @@ SOURCE is a folder of images, a .csv or .parquet list (columns path and target),
 'train-{000..127}.tar'), or a Hugging Face dataset on disk.
 
 The store is a Zarr v3 group with a map for each image, targets, logits, probabilities, completeness, names, and for photographs that cannot
-be read the reason; dave_jax.open_maps reads it. Interrupted, even by kill -9, the same command goes on. SIGTERM ends a run after the batches in
-flight. docs/scaling.md tells how to run on several devices and machines.
+be read the reason; dave_jax.open_maps reads it. Interrupted, even by kill -9, the same command goes on. SIGTERM ends a run after the
+batches in flight. docs/scaling.md tells how to run on several devices and machines.
 
 examples:
   dave-jax batch photos --samples 16 --dtype float16 -o maps.zarr
@@ -162,12 +162,17 @@ def _add_batch(commands: Any) -> None:
     _add_model(batch)
     _add_prompts(batch)
     batch.add_argument(
-        "--target", action="append", metavar="ID|NAME|top-K|label", help="class to explain; may be repeated (default: top-1, or all prompts)"
+        "--target",
+        action="append",
+        metavar="ID|NAME|top-K|label",
+        help="class to explain; may be repeated (default: top-1, or all prompts); label: what SOURCE says",
     )
     _add_samples(batch)
     batch.add_argument("--dtype", choices=("float32", "float16"), default="float32", help="of the maps (default: %(default)s)")
     batch.add_argument("--batch-size", type=int, metavar="B", help="images a process computes at once (default: 8 for each of its devices)")
-    batch.add_argument("--workers", type=int, default=2, metavar="N", help="processes that read photographs; 0: threads (default: %(default)s)")
+    batch.add_argument(
+        "--workers", type=int, default=2, metavar="N", help="processes that read photographs; 0: threads (default: %(default)s)"
+    )
     batch.add_argument("--dry-run", action="store_true", help="print the plan, with one timed batch, and write nothing")
     batch.add_argument("--retry-failed", action="store_true", help="read photographs that failed once more")
     batch.add_argument("--no-cache", action="store_true", help="keep no compiled programs on disk")
@@ -175,7 +180,9 @@ def _add_batch(commands: Any) -> None:
     batch.add_argument("--coordinator", metavar="HOST:PORT", help="of process 0, where JAX does not find the processes")
     batch.add_argument("--processes", type=int, metavar="N", help="how many there are")
     batch.add_argument("--process", type=int, metavar="I", help="which one this is, from 0")
-    batch.add_argument("--heartbeat", type=int, default=100, metavar="S", help="seconds until a silent process is dead (default: %(default)s)")
+    batch.add_argument(
+        "--heartbeat", type=int, default=100, metavar="S", help="seconds until a silent process is dead (default: %(default)s)"
+    )
     batch.add_argument("-o", "--output", required=True, metavar="STORE", help="path of the store, or URL (gs://, s3://)")
 
 

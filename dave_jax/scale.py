@@ -43,7 +43,7 @@ def batch(arguments: Namespace) -> int:
 
 def keep_compiled() -> None:
     """Keep compiled programs on disk from one start to the next, unless JAX is told of a folder already."""
-    if jax.config.jax_compilation_cache_dir is None:
+    if jax.config.read("jax_compilation_cache_dir") is None:
         folder = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "dave_jax" / "compiled"
         jax.config.update("jax_compilation_cache_dir", str(folder))
         jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.1)

@@ -5,7 +5,7 @@ import hashlib
 import os
 import time
 from collections.abc import Callable
-from functools import partial
+from functools import cache, partial
 from typing import Any
 
 import jax
@@ -69,7 +69,7 @@ def explain_dataset(
 ) -> Maps:
     """Explain every photograph of a data set once; called again after an interruption, go on where it stopped.
 
-    Image i of the data set gets the map that `explain(..., key=key, image_ids=[i])` gives it, on all devices of all processes
+    Image i of the data set gets the map that `explain(..., key=key, image_ids=jnp.array([i]))` gives it, on all devices of all processes
     (`jax.distributed`). Photographs that cannot be read are recorded with the reason. The finished store is the same, byte for byte, with
     and without interruptions.
 
@@ -140,18 +140,9 @@ def prepare(
         check_run(stored, run, place)
     longest = max(len(name.encode(errors="replace")) for name in photographs.names)
     layout = Layout(len(photographs.names), wanted.count, model.preprocessing.image_size, size, max(longest, 1), dtype)
-    program = partial(
-        compile_program,
-        model,
-        key=key,
-        config=config,
-        rules=rules,
-        batch_size=size,
-        num_targets=wanted.count,
-        top=wanted.top,
-        dtype=dtype,
-    )
-    work = Work(photographs, Reading(photographs, model.preprocessing, (), unfit), classes, program)
+    options = {"key": key, "config": config, "rules": rules, "batch_size": size, "num_targets": wanted.count, "top": wanted.top}
+    program = cache(partial(compile_program, model, **options, dtype=dtype))
+    work = Work(photographs, Reading(photographs, model.preprocessing, np.arange(0), unfit), classes, program)
     names = None if model.class_names is None else list(model.class_names)
     return Job(work, place, layout, {"run": run, "class_names": names}, stored is not None)
 
@@ -203,9 +194,7 @@ def plan(job: Job) -> dict[str, Any]:
     }
 
 
-def _with_chunk(
-    config: DaveConfig, stored: dict[str, Any] | None, model: Model, rules: Decomposition, wanted: Wanted
-) -> DaveConfig:
+def _with_chunk(config: DaveConfig, stored: dict[str, Any] | None, model: Model, rules: Decomposition, wanted: Wanted) -> DaveConfig:
     """The settings with a chunk: theirs, that of the store, or what fits."""
     if config.chunk_size is not None:
         return config

@@ -1,7 +1,7 @@
 """The compiled program of a batch: predictions, heat maps and completeness, each device its share of the images.
 
-Images map independently, so devices need not talk to each other: a mesh of this process's devices, images sharded along it, parameters on all.
-Every image's randomness comes from its number in the data set, so its map is the same on any number of devices.
+Images map independently, so devices need not talk to each other: a mesh of this process's devices, images sharded along it, parameters on
+all. Every image's randomness comes from its number in the data set, so its map is the same on any number of devices, to rounding.
 """
 
 import dataclasses
@@ -12,7 +12,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
-from jaxtyping import Array, Float, Int, PRNGKeyArray
+from jaxtyping import Array, Float, Int, Integer, PRNGKeyArray
 
 from dave_jax.attribution.bias import completeness
 from dave_jax.attribution.explain import explain
@@ -40,8 +40,8 @@ class Program:
     mesh: Mesh
     rows: int
 
-    def __call__(self, images: Float[np.ndarray, "b h w 3"], numbers: Int[np.ndarray, " b"], targets: Int[np.ndarray, "b k"]) -> Any:
-        """Start a batch of at most `rows` images; returns arrays that may still be on their way. What is beyond the batch is zeros' maps."""
+    def __call__(self, images: Float[np.ndarray, "b h w 3"], numbers: Integer[np.ndarray, " b"], targets: Int[np.ndarray, "b k"]) -> Any:
+        """Start a batch of at most `rows` images; returns arrays of `rows` that may still be on their way."""
         sharded = NamedSharding(self.mesh, PartitionSpec(AXIS))
         parts = (images, numbers.astype(np.uint32), targets.astype(np.int32))
         padded = [np.concatenate([part, np.zeros((self.rows - len(part), *part.shape[1:]), part.dtype)]) for part in parts]
@@ -99,7 +99,7 @@ def _explain_part(
     config: DaveConfig,
     key: PRNGKeyArray,
     images: Float[Array, "b h w 3"],
-    numbers: Int[Array, " b"],
+    numbers: Integer[Array, " b"],
     targets: Int[Array, "b k"],
     *,
     rules: Decomposition,

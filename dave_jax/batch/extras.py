@@ -17,6 +17,7 @@ def need(package: str, install: str = "'dave-jax[batch]'") -> Any:
     try:
         return import_module(package)
     except ModuleNotFoundError as error:
-        if error.name != package.partition(".")[0]:  # it is there, and lacks something of its own
+        name = package.partition(".")[0]
+        if error.name not in (name, package):  # it is there, and lacks something of its own
             raise
-        raise ModuleNotFoundError(f"This needs the package {package}, which is not installed: pip install {install}.", name=package) from error
+        raise ModuleNotFoundError(f"This needs the package {name}, which is not installed: pip install {install}.", name=name) from error

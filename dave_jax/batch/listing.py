@@ -1,9 +1,9 @@
 """What there is to explain: photographs of a data set in a fixed order, found once, opened one by one when they are due.
 
-    FOLDER            all images below it; the first folder's name is the label
-    LIST.csv          columns path and, if you like, target; paths relative to the table; LIST.parquet likewise
-    SHARDS.tar        webdataset: images, with a class in KEY.cls if you like; also a folder of tars, or a pattern: train-{000..127}.tar
-    DATASET           a Hugging Face dataset, as `save_to_disk` writes it
+FOLDER            all images below it; the first folder's name is the label
+LIST.csv          columns path and, if you like, target; paths relative to the table; LIST.parquet likewise
+SHARDS.tar        webdataset: images, with a class in KEY.cls if you like; also a folder of tars, or a pattern: train-{000..127}.tar
+DATASET           a Hugging Face dataset, as `save_to_disk` writes it
 """
 
 import csv
@@ -14,7 +14,7 @@ import os
 import re
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
 
@@ -26,6 +26,7 @@ from dave_jax.evaluation.tables import read_json
 from dave_jax.models.preprocess import Photo
 
 
+@runtime_checkable
 class Photographs(Protocol):
     """Photographs in a fixed order; must survive `pickle`, for worker processes read them.
 
@@ -101,7 +102,7 @@ def list_photographs(source: Any) -> Photographs:
     """
     if isinstance(source, str | os.PathLike):
         found = _at(os.fspath(source))
-    elif hasattr(source, "photo"):
+    elif isinstance(source, Photographs):
         found = source
     elif isinstance(source, Iterable):
         found = Given(list(source))
@@ -120,7 +121,9 @@ def _at(source: str) -> Photographs:
             raise FileNotFoundError(f"No file fits {source!r}. Check the pattern, and quote it: the shell may have expanded it.")
         return list_archives(paths)
     if not path.exists():
-        raise FileNotFoundError(f"There is no data {source!r}. Give an image folder, a .csv or .parquet list, a .tar, or a dataset on disk.")
+        raise FileNotFoundError(
+            f"There is no data {source!r}. Give an image folder, a .csv or .parquet list, a .tar, or a dataset on disk."
+        )
     if path.is_dir():
         return _folder(path)
     readers = {".csv": _csv_rows, ".parquet": _parquet_rows}

@@ -55,8 +55,15 @@ class Maps:
             raise IndexError(f"There are {len(self)} photographs; got index {index}.")
         reads = {name: array[index % len(self)].read() for name, array in self.arrays.items()}
         row = {name: np.asarray(read.result()) for name, read in reads.items()}
-        names = ("maps", "target", "logit", "probability", "completeness")
-        return Entry(as_text(row["name"]), *(row[name] for name in names), as_text(row["reason"]))
+        return Entry(
+            name=as_text(row["name"]),
+            maps=row["maps"],
+            targets=row["target"],
+            logits=row["logit"],
+            probabilities=row["probability"],
+            completeness=row["completeness"],
+            reason=as_text(row["reason"]),
+        )
 
     def __iter__(self) -> Iterator[Entry]:
         return (self[index] for index in range(len(self)))

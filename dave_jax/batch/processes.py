@@ -34,8 +34,8 @@ def connect(coordinator: str | None, num_processes: int | None, process: int | N
         jax.distributed.initialize(coordinator, num_processes, process, heartbeat_timeout_seconds=heartbeat)
     except (RuntimeError, ValueError) as error:
         raise ConnectionError(
-            f"The processes do not find each other: {error} Start all of them with the same --coordinator HOST:PORT and --processes N, each "
-            "with its --process I; on TPU pod slices, Slurm and Open MPI --distributed alone does."
+            f"The processes do not find each other: {error} Start all of them with the same --coordinator HOST:PORT and --processes N, "
+            "each with its --process I; on TPU pod slices, Slurm and Open MPI --distributed alone does."
         ) from error
 
 

@@ -6,12 +6,13 @@ import re
 import signal
 import sys
 import threading
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from multiprocessing import parent_process
 from typing import Any
 
 import numpy as np
+from jaxtyping import Int
 
 from dave_jax.batch.extras import need
 from dave_jax.batch.listing import Photographs, as_bytes
@@ -37,7 +38,7 @@ class Reading:
 
     photographs: Photographs
     preprocessing: Preprocessing
-    due: Sequence[int]
+    due: Int[np.ndarray, " due"]
     unfit: Mapping[int, str]
 
     def __len__(self) -> int:
@@ -51,7 +52,7 @@ class Reading:
                 image = self.preprocessing(self.photographs.photo(index))[0]
             except Exception as error:  # a damaged file can raise anything in a decoder, and must not stop the run
                 reason = as_reason(error)
-        return {"index": np.int64(index), "image": image, "reason": as_bytes(reason, REASON_BYTES)}
+        return {"index": np.array(index), "image": image, "reason": as_bytes(reason, REASON_BYTES)}
 
 
 def as_reason(error: Exception) -> str:

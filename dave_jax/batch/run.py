@@ -2,7 +2,7 @@
 
     grain's workers --batches--> devices --maps--> one writing thread --tensorstore--> the store
 
-While a batch is computed the next ones are read and the one before is written; at most `_IN_FLIGHT` wait to be written, so memory stays flat.
+While a batch is computed the next are read and the one before is written; at most `_IN_FLIGHT` wait to be written: memory stays flat.
 """
 
 import collections
@@ -10,6 +10,7 @@ import dataclasses
 import time
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
+from functools import partial
 from typing import Any
 
 import jax
@@ -75,9 +76,10 @@ def run(work: Work, store: Store, *, num_workers: int, retry_failed: bool, progr
         stop: asked before each batch; when it says so, what is in flight is finished.
     """
     start, computed, program = time.perf_counter(), 0, None
+    pending_of = partial(store.pending, retry_failed)
     while True:
-        pending, members = agree(lambda: store.pending(retry_failed))
-        retry_failed = False
+        pending, members = agree(pending_of)
+        pending_of = store.pending
         if not pending or stop():
             break
         mine = pending[members.index(jax.process_index()) :: len(members)]
@@ -130,7 +132,7 @@ def _finish(batch: int, content: Mapping[str, np.ndarray], arrays: Any, work: Wo
     failed = np.array([bool(reason) for reason in reasons])
     for name, value in values.items():
         value[failed] = -1 if name == "target" else np.nan
-    names = [work.photographs.names[index] for index in content["index"]]
+    names = [work.photographs.names[int(index)] for index in content["index"]]
     values["name"] = np.stack([as_bytes(name, writer.store.layout.name_bytes) for name in names])
     values["reason"] = np.stack([as_bytes(reason, REASON_BYTES) for reason in reasons])
     values["status"] = np.where(failed, FAILED, EXPLAINED).astype(np.uint8)

@@ -207,12 +207,12 @@ def open_arrays(folder: Any, place: str) -> dict[str, Any]:
     return {name: _open_array(folder, place, name, None) for name in Layout(1, 1, (1, 1), 1, 1, "float32").arrays()}
 
 
-def told(what: str, action: Callable[..., Any], timeout: float) -> Any:
+def told(what: str, action: Callable[..., Any], timeout: int) -> Any:
     """The result of an action of tensorstore; what goes wrong is an `OSError` that says what to do."""
     try:
         return action(timeout=timeout)
     except TimeoutError as error:
-        reason, cause = f"no answer in {timeout:g} s", error
+        reason, cause = f"no answer in {timeout} s", error
     except (ValueError, RuntimeError, OSError) as error:
         reason, cause = " ".join(str(error).partition(" [tensorstore_spec=")[0].split()), error
     raise OSError(
