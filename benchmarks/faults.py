@@ -62,11 +62,12 @@ class Process:
             "JAX_COMPILATION_CACHE_DIR": str(folder / "compiled"),
             "FAULTS_MARK": str(folder),
         }
-        self.output = tempfile.TemporaryFile("w+")
-        self.process = subprocess.Popen(command, stdout=self.output, stderr=self.output, env=environment, text=True, cwd=folder)
+        self.log = folder / f"{time.monotonic_ns()}.log"
+        with self.log.open("w") as file:
+            self.process = subprocess.Popen(command, stdout=file, stderr=file, env=environment, cwd=folder)
 
     def text(self) -> str:
-        return os.pread(self.output.fileno(), 10**8, 0).decode(errors="replace")
+        return self.log.read_text(errors="replace")
 
     @property
     def batches(self) -> int:

@@ -29,24 +29,32 @@ def batch(arguments: Namespace) -> int:
     """Explain a data set, or print how that would go."""
     for package in ("grain", "tensorstore"):
         need(package)  # before a model is downloaded for nothing
-    if not arguments.no_cache:
-        keep_compiled()
     places = (arguments.coordinator, arguments.processes, arguments.process)
     if arguments.distributed or any(place is not None for place in places):
         connect(*places, arguments.heartbeat)
     try:
-        with _stop_on_sigterm() as stop:
+        with _stop_on_sigterm() as stop, contextlib.nullcontext() if arguments.no_cache else keep_compiled():
             return _run(arguments, stop)
     finally:
         leave()
 
 
-def keep_compiled() -> None:
+@contextlib.contextmanager
+def keep_compiled() -> Iterator[None]:
     """Keep compiled programs on disk from one start to the next, unless JAX is told of a folder already."""
-    if jax.config.read("jax_compilation_cache_dir") is None:
-        folder = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "dave_jax" / "compiled"
-        jax.config.update("jax_compilation_cache_dir", str(folder))
-        jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.1)
+    if getattr(jax.config, "jax_compilation_cache_dir", None) is not None:
+        yield
+        return
+    folder = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "dave_jax" / "compiled"
+    settings = {"jax_compilation_cache_dir": str(folder), "jax_persistent_cache_min_compile_time_secs": 0.1}
+    before = {name: getattr(jax.config, name) for name in settings}
+    for name, value in settings.items():
+        jax.config.update(name, value)
+    try:
+        yield
+    finally:
+        for name, value in before.items():
+            jax.config.update(name, value)
 
 
 def _run(arguments: Namespace, stop: Callable[[], bool]) -> int:

@@ -13,6 +13,7 @@ import hashlib
 import os
 import re
 from collections.abc import Iterable, Mapping, Sequence
+from functools import cached_property
 from pathlib import Path
 from typing import Any, Protocol, runtime_checkable
 
@@ -77,12 +78,12 @@ class Given:
     kind: str = "list"
     translation: Mapping[str, Any] = dataclasses.field(default_factory=dict)
 
-    @property
+    @cached_property
     def names(self) -> Sequence[str]:
         """Paths, or numbers."""
         return [str(photo) if isinstance(photo, str | os.PathLike) else str(i) for i, photo in enumerate(self.photos)]
 
-    @property
+    @cached_property
     def labels(self) -> Sequence[str | None]:
         """None are known."""
         return [None] * len(self.photos)
