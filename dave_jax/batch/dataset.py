@@ -6,6 +6,7 @@ import os
 import time
 from collections.abc import Callable
 from functools import cache, partial
+from importlib.metadata import version
 from typing import Any
 
 import jax
@@ -209,11 +210,9 @@ def _describe(
     model: Model, photographs: Photographs, wanted: Wanted, key: PRNGKeyArray, config: DaveConfig, rules: Decomposition
 ) -> dict[str, Any]:
     """All that the maps depend on, for JSON."""
-    import dave_jax  # here, for the package imports this module
-
     settings = {name: value if value is None or isinstance(value, int | str) else float(value) for name, value in vars(config).items()}
     return {
-        "dave_jax": dave_jax.__version__,
+        "dave_jax": version("dave-jax"),
         "model": {
             "name": model.name,
             "source": model.source,

@@ -68,14 +68,14 @@ def targets_of(wanted: Wanted, photographs: Photographs, model: Model) -> tuple[
     return np.array([0 if isinstance(one, str) else one for one in ids], np.int32)[:, None], reasons
 
 
-def _class_of(label: str | None, photographs: Photographs, model: Model) -> int | str:
+def _class_of(named: str | None, photographs: Photographs, model: Model) -> int | str:
     """A class id, or why there is none."""
-    if label is None:
+    if named is None:
         return "the photograph has no label"
     known = {canonical(name) for name in model.class_names or ()}
     try:
-        index = model.class_index(label if canonical(label) in known else str(photographs.translation.get(label, label)))
+        index = model.class_index(named if canonical(named) in known else str(photographs.translation.get(named, named)))
     except ValueError as error:
         return str(error)
     classes = count_classes(model)
-    return index if index < classes else f"label {label!r} is beyond the model's {classes} classes"
+    return index if index < classes else f"label {named!r} is beyond the model's {classes} classes"

@@ -13,6 +13,7 @@ pytestmark = pytest.mark.usefixtures("tiny", "folder")
 RUN = ["batch", ".", "--no-cache", "--workers", "0", "--samples", "2", "-o", "out/maps.zarr"]
 
 
+@pytest.mark.slow
 def test_a_run_is_summed_up_and_a_second_finds_nothing_to_do(capsys):
     assert main([*RUN, "--batch-size", "4", "--dtype", "float16", "--json"]) == 0
     found = json.loads(capsys.readouterr().out)
