@@ -13,7 +13,6 @@ import hashlib
 import os
 import re
 from collections.abc import Iterable, Mapping, Sequence
-from functools import cached_property
 from pathlib import Path
 from typing import Any, Protocol, runtime_checkable
 
@@ -75,18 +74,10 @@ class Given:
     """Photographs that are in memory, or paths."""
 
     photos: Sequence[Photo]
+    names: Sequence[str]
+    labels: Sequence[str | None]
     kind: str = "list"
     translation: Mapping[str, Any] = dataclasses.field(default_factory=dict)
-
-    @cached_property
-    def names(self) -> Sequence[str]:
-        """Paths, or numbers."""
-        return [str(photo) if isinstance(photo, str | os.PathLike) else str(i) for i, photo in enumerate(self.photos)]
-
-    @cached_property
-    def labels(self) -> Sequence[str | None]:
-        """None are known."""
-        return [None] * len(self.photos)
 
     def photo(self, index: int) -> Photo:
         """The photograph."""
@@ -106,7 +97,9 @@ def list_photographs(source: Any) -> Photographs:
     elif isinstance(source, Photographs):
         found = source
     elif isinstance(source, Iterable):
-        found = Given(list(source))
+        photos = list(source)
+        names = [os.fspath(photo) if isinstance(photo, str | os.PathLike) else str(number) for number, photo in enumerate(photos)]
+        found = Given(photos, names, [None] * len(photos))
     else:
         raise TypeError(f"A source is a path, a pattern, or a sequence of photographs; got {type(source).__name__}.")
     if not len(found.names):
