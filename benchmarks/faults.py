@@ -114,30 +114,35 @@ def left_behind(folder: Path) -> int:
 
 
 def one_process(folder: Path, samples: int, kills: int, draw: random.Random, expected: dict[str, str]) -> dict[str, Any]:
-    """Kill and start again."""
-    store = folder / "killed.zarr"
-    done, computed, at_start = 0, 0, 0
+    """Kill and start again; where a run ends before it is killed, begin a new one."""
+    stores = [folder / "killed-0.zarr"]
+    done, computed, at_start, code = 0, 0, 0, 0
     while done < kills:
-        process = Process(folder, str(store), samples, f"--workers={draw.choice([0, 1])}")
+        process = Process(folder, str(stores[-1]), samples, f"--workers={draw.choice([0, 1])}")
         if draw.random() < 0.25:
             time.sleep(draw.uniform(0.0, 4.0))
         else:
             process.wait_for(draw.choice([1, 1, 2, 3]))
             time.sleep(draw.uniform(0.0, 0.2))
-        if process.process.poll() is not None:
-            raise RuntimeError(f"The run ended after {done} kills, before the next: more --images.\n{process.text()}")
+        ended = process.process.poll()
         process.kill()
-        done, computed, at_start = done + 1, computed + process.batches, at_start + (process.batches == 0)
-    last = Process(folder, str(store), samples, "--workers=1")
-    code = last.finish()
+        computed += process.batches
+        if ended is None:
+            done, at_start = done + 1, at_start + (process.batches == 0)
+        else:
+            code = code or ended
+            stores.append(folder / f"killed-{len(stores)}.zarr")
+    last = Process(folder, str(stores[-1]), samples, "--workers=1")
+    code = last.finish() or code
     computed += last.batches
-    again = computed - -(-len(list((folder / "photos").iterdir())) // BATCH)
+    again = computed - len(stores) * -(-len(list((folder / "photos").iterdir())) // BATCH)
     time.sleep(2)
     return {
         "kills": done,
         "before_the_first_batch": at_start,
+        "runs": len(stores),
         "exit": code,
-        "identical": files(store) == expected,
+        "identical": all(files(store) == expected for store in stores),
         "batches_computed_again": again,
         "processes_left_behind": left_behind(folder),
     }
@@ -175,7 +180,7 @@ def main(arguments: list[str] | None = None) -> dict[str, Any]:
     parser.add_argument("--images", type=int, default=300)
     parser.add_argument("--kills", type=int, default=30, help="of a single process")
     parser.add_argument("--pairs", type=int, default=4, help="runs of two processes of which one is killed, by turns")
-    parser.add_argument("--samples", type=int, default=128, help="so many that a batch takes a while")
+    parser.add_argument("--samples", type=int, default=1024, help="so many that a batch takes a while")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--output", type=Path, help="folder for the result as JSON")
     options = parser.parse_args(arguments)
