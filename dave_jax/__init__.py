@@ -9,6 +9,7 @@
       --one vjp--> T^T W_eff(x_t)^T target, averaged, times the image  attribution/  WHAT WE SAY
       --localisation, perturbation, stability--> scores                evaluation/   HOW GOOD
     photographs --optax--> the embedded model, linear probes           training/     WHAT load() GIVES
+    a data set --grain--> devices --tensorstore--> a store of maps     batch/        AT SCALE
 
 The method is DAVE (arXiv 2602.06613). Each stage imports only from those before it.
 """
@@ -57,6 +58,9 @@ from dave_jax.sampling.calibrate import Calibration as Calibration
 from dave_jax.sampling.calibrate import calibrate as calibrate
 
 if _typing.TYPE_CHECKING:
+    from dave_jax.batch.dataset import explain_dataset as explain_dataset
+    from dave_jax.batch.maps import Maps as Maps
+    from dave_jax.batch.maps import open_maps as open_maps
     from dave_jax.models.equinox import from_equinox as from_equinox
     from dave_jax.models.flax import NnxViT as NnxViT
     from dave_jax.models.flax import from_linen as from_linen
@@ -69,6 +73,8 @@ __version__ = _version("dave-jax")
 _LATE = {
     **dict.fromkeys(("NnxViT", "from_linen", "from_nnx"), "dave_jax.models.flax"),
     "from_equinox": "dave_jax.models.equinox",
+    "explain_dataset": "dave_jax.batch.dataset",
+    **dict.fromkeys(("Maps", "open_maps"), "dave_jax.batch.maps"),
     **dict.fromkeys(("LinearProbe", "linear_probe"), "dave_jax.training.linear_probe"),
 }
 

@@ -43,6 +43,20 @@ examples:
 """
 
 
+_BATCH = """\
+SOURCE is a folder of images, a .csv or .parquet list (columns path and target), .tar archives (webdataset; also a pattern in quotes:
+'train-{000..127}.tar'), or a Hugging Face dataset on disk.
+
+The store is a Zarr v3 group with a map for each image, targets, logits, probabilities, completeness, names, and for photographs that cannot
+be read the reason; dave_jax.open_maps reads it. Interrupted, even by kill -9, the same command goes on. SIGTERM ends a run after the
+batches in flight. docs/scaling.md tells how to run on several devices and machines.
+
+examples:
+  dave-jax batch photos --samples 16 --dtype float16 -o maps.zarr
+  dave-jax batch 'train-{000..127}.tar' --model deit3_base_patch16_224.fb_in1k --workers 8 -o gs://bucket/maps.zarr
+"""
+
+
 _PROBE = """\
 Fits a linear classifier to the features of a network without its head, and writes a model that explain and evaluate take as --model DIR.
 DATA is laid out as for evaluate. A tenth of it is held out to choose among learning rates and weight decays.
@@ -73,7 +87,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         sys.stdout.reconfigure(errors="backslashreplace")  # a file's name may hold what the terminal cannot show
     try:
         arguments = _parser().parse_args(argv)
-        module = arguments.command if arguments.command in ("evaluate", "probe") else "commands"
+        module = {"batch": "scale", "evaluate": "evaluate", "probe": "probe"}.get(arguments.command, "commands")
         code = getattr(importlib.import_module(f"dave_jax.{module}"), arguments.command)(arguments)
         sys.stdout.flush()
         return code
@@ -82,7 +96,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     except BrokenPipeError:  # `dave-jax models | head`
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 0
-    except (ValueError, OSError) as error:
+    except (ValueError, OSError, ModuleNotFoundError) as error:
         return fail(error, 2)
     except RuntimeError as error:
         if "RESOURCE_EXHAUSTED" not in str(error):
@@ -108,13 +122,12 @@ def _parser() -> argparse.ArgumentParser:
     explain.add_argument(
         "--target", action="append", metavar="ID|NAME|top-K", help="class to explain; may be repeated (default: top-1, or all prompts)"
     )
-    explain.add_argument("--samples", type=int, metavar="N", help="neighbours to average (default: the method's or the model's own number)")
-    explain.add_argument("--chunk", type=int, metavar="N", help="samples computed at once (default: what the memory holds)")
-    explain.add_argument("--noise-alpha", type=float, metavar="A", help="strongest noise level, from 0 to 1 (default: the model's own)")
+    _add_samples(explain)
     explain.add_argument("--method", default="dave", metavar="NAME", help="dave, or another of docs/evaluation.md (default: %(default)s)")
     explain.add_argument("--format", choices=("npz", "npy"), default="npz", help="of the map; npy holds its numbers only")
     explain.add_argument("-o", "--output", type=Path, default=Path(), metavar="DIR", help="folder for the results (default: this one)")
 
+    _add_batch(commands)
     _add_evaluate(commands)
 
     models = _command(commands, "models", "list the models of timm that load by name")
@@ -141,6 +154,36 @@ def _parser() -> argparse.ArgumentParser:
     _add_label_field(probe)
     probe.add_argument("-o", "--output", type=Path, required=True, metavar="DIR", help="folder for the model")
     return parser
+
+
+def _add_batch(commands: Any) -> None:
+    batch = _command(commands, "batch", "explain a data set, into a store that survives interruptions", _BATCH)
+    batch.add_argument("source", metavar="SOURCE", help="folder, list, archives or dataset")
+    _add_model(batch)
+    _add_prompts(batch)
+    batch.add_argument(
+        "--target",
+        action="append",
+        metavar="ID|NAME|top-K|label",
+        help="class to explain; may be repeated (default: top-1, or all prompts); label: what SOURCE says",
+    )
+    _add_samples(batch)
+    batch.add_argument("--dtype", choices=("float32", "float16"), default="float32", help="of the maps (default: %(default)s)")
+    batch.add_argument("--batch-size", type=int, metavar="B", help="images a process computes at once (default: 8 for each of its devices)")
+    batch.add_argument(
+        "--workers", type=int, default=2, metavar="N", help="processes that read photographs; 0: threads (default: %(default)s)"
+    )
+    batch.add_argument("--dry-run", action="store_true", help="print the plan, with one timed batch, and write nothing")
+    batch.add_argument("--retry-failed", action="store_true", help="read photographs that failed once more")
+    batch.add_argument("--no-cache", action="store_true", help="keep no compiled programs on disk")
+    batch.add_argument("--distributed", action="store_true", help="one of several processes, which JAX finds: TPU, Slurm, Open MPI")
+    batch.add_argument("--coordinator", metavar="HOST:PORT", help="of process 0, where JAX does not find the processes")
+    batch.add_argument("--processes", type=int, metavar="N", help="how many there are")
+    batch.add_argument("--process", type=int, metavar="I", help="which one this is, from 0")
+    batch.add_argument(
+        "--heartbeat", type=int, default=100, metavar="S", help="seconds until a silent process is dead (default: %(default)s)"
+    )
+    batch.add_argument("-o", "--output", required=True, metavar="STORE", help="path of the store, or URL (gs://, s3://)")
 
 
 def _add_evaluate(commands: Any) -> None:
@@ -197,6 +240,12 @@ def _add_model(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--image-size", type=int, metavar="N", help="height and width in pixels (default: the model's own)")
     parser.add_argument("--seed", type=_seed, default=0, metavar="S", help="of what is random (default: %(default)s)")
     parser.add_argument("--json", action="store_true", help="print one JSON document")
+
+
+def _add_samples(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--samples", type=int, metavar="N", help="neighbours to average (default: the method's or the model's own number)")
+    parser.add_argument("--chunk", type=int, metavar="N", help="samples computed at once (default: what the memory holds)")
+    parser.add_argument("--noise-alpha", type=float, metavar="A", help="strongest noise level, from 0 to 1 (default: the model's own)")
 
 
 def _add_prompts(parser: argparse.ArgumentParser) -> None:

@@ -16,10 +16,10 @@ import pytest
 import dave_jax
 
 ROOT = Path(__file__).parents[1]
-STAGES = ("config", "effective", "models", "sampling", "attribution", "evaluation", "training")
+STAGES = ("config", "effective", "models", "sampling", "attribution", "evaluation", "training", "batch")
 """In the order of the pipeline: a stage imports from itself and those before it."""
 
-EDGE = ("__init__", "__main__", "cli", "commands", "evaluate", "plot", "probe", "report", "results", "testing")
+EDGE = ("__init__", "__main__", "cli", "commands", "evaluate", "plot", "probe", "report", "results", "scale", "testing")
 """Modules around the pipeline, which may import any stage and which no stage imports."""
 
 FILES = {
@@ -81,7 +81,7 @@ def test_a_stage_imports_from_those_before_it(name):
     assert not wrong
 
 
-@pytest.mark.parametrize("name", stage_modules(*STAGES[:2], *STAGES[3:6]))
+@pytest.mark.parametrize("name", stage_modules(*STAGES[:2], *STAGES[3:6], "batch"))
 def test_only_models_and_training_know_other_checkpoints(name):
     assert not any(other.startswith("convert_weights") for other in ours(TREES[name]))
 

@@ -112,6 +112,7 @@ def workplace(tmp_path, monkeypatch):
     """An empty folder with the example pictures where the pages say they are."""
     shutil.copytree(ROOT / PHOTOS, tmp_path / PHOTOS)
     monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
     return tmp_path
 
 

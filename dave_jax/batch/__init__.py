@@ -1,0 +1,1 @@
+"""At scale: every photograph of a data set explained once, whatever breaks on the way."""

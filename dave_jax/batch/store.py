@@ -1,0 +1,221 @@
+"""The store of a run: a Zarr v3 group, written by tensorstore, in which a batch is either finished or not there.
+
+    zarr.json       attributes: `run`, all that the maps depend on; `class_names`
+    maps            (images, targets, h, w), a chunk for each image, a shard (one file) for each batch; NaN where there is no map
+    target, logit, probability, completeness      (images, targets)
+    name, reason    (images, bytes), UTF-8: which photograph, and why it could not be explained
+    status          (images,): 0 not yet, 1 explained, 2 failed; written when all else of the batch is on disk
+
+A chunk is replaced at once, so a process may be killed at any moment; what it left of an unfinished batch is written again.
+"""
+
+import dataclasses
+import json
+import os
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from dave_jax.batch.extras import need
+from dave_jax.batch.reading import REASON_BYTES
+from dave_jax.evaluation.log import difference
+
+PENDING, EXPLAINED, FAILED = 0, 1, 2
+"""Values of `status`."""
+
+SECONDS = 120
+"""Until a store that does not answer counts as unreachable."""
+
+_ROOT = "zarr.json"
+
+
+@dataclasses.dataclass(frozen=True)
+class Layout:
+    """Shapes and types of a store.
+
+    Attributes:
+        count: photographs.
+        num_targets: of each.
+        image_size: height and width of the maps.
+        batch_size: photographs of a batch.
+        name_bytes: room for a name.
+        dtype: of the maps.
+    """
+
+    count: int
+    num_targets: int
+    image_size: tuple[int, int]
+    batch_size: int
+    name_bytes: int
+    dtype: str
+
+    def arrays(self) -> dict[str, tuple[str, tuple[int, ...], tuple[str, ...], Any]]:
+        """Type, shape of a photograph's part, names of the dimensions, and what stands where nothing is written."""
+        per_target = {name: ("float32", (self.num_targets,), ("target",), "NaN") for name in ("logit", "probability", "completeness")}
+        return {
+            "maps": (self.dtype, (self.num_targets, *self.image_size), ("target", "y", "x"), "NaN"),
+            "target": ("int32", (self.num_targets,), ("target",), -1),
+            **per_target,
+            "name": ("uint8", (self.name_bytes,), ("byte",), 0),
+            "reason": ("uint8", (REASON_BYTES,), ("byte",), 0),
+            "status": ("uint8", (), (), PENDING),
+        }
+
+    def metadata(self, name: str) -> dict[str, Any]:
+        """The Zarr v3 metadata of an array."""
+        dtype, shape, dimensions, fill = self.arrays()[name]
+        order = {"name": "bytes"} if dtype == "uint8" else {"name": "bytes", "configuration": {"endian": "little"}}
+        codecs: list[dict[str, Any]] = [order, {"name": "zstd", "configuration": {"level": 3, "checksum": False}}]
+        if name == "maps":
+            index = [{"name": "bytes", "configuration": {"endian": "little"}}, {"name": "crc32c"}]
+            inner = {"chunk_shape": [1, *shape], "codecs": codecs, "index_codecs": index, "index_location": "end"}
+            codecs = [{"name": "sharding_indexed", "configuration": inner}]
+        return {
+            "shape": [self.count, *shape],
+            "data_type": dtype,
+            "chunk_grid": {"name": "regular", "configuration": {"chunk_shape": [self.batch_size, *shape]}},
+            "codecs": codecs,
+            "fill_value": fill,
+            "dimension_names": ["image", *dimensions],
+        }
+
+
+@dataclasses.dataclass(frozen=True)
+class Store:
+    """An open store; from `open_store`.
+
+    Attributes:
+        place: path or URL.
+        layout: its shapes.
+        arrays: by name.
+    """
+
+    place: str
+    layout: Layout
+    arrays: Mapping[str, Any]
+
+    @property
+    def num_batches(self) -> int:
+        """How many batches the data set has."""
+        return -(-self.layout.count // self.layout.batch_size)
+
+    def rows(self, batch: int) -> slice:
+        """The photographs of a batch."""
+        start = batch * self.layout.batch_size
+        return slice(start, min(start + self.layout.batch_size, self.layout.count))
+
+    def write(self, batch: int, values: Mapping[str, np.ndarray]) -> None:
+        """Write a batch, its status last, when all else is on disk."""
+        rows = self.rows(batch)
+        started = [self.arrays[name][rows].write(value) for name, value in values.items() if name != "status"]
+        for future in started:
+            told(f"Writing to {self.place!r}", future.result, 5 * SECONDS)
+        told(f"Writing to {self.place!r}", self.arrays["status"][rows].write(values["status"]).result, 5 * SECONDS)
+
+    def status(self) -> np.ndarray:
+        """Of each photograph."""
+        return told(f"Reading {self.place!r}", self.arrays["status"].read().result, 5 * SECONDS)
+
+    def pending(self, retry_failed: bool = False) -> list[int]:
+        """The batches that are not finished; with `retry_failed`, also those with a photograph that failed."""
+        status = self.status()
+        due = (status == PENDING) | (retry_failed & (status == FAILED))
+        return sorted({int(index) // self.layout.batch_size for index in np.flatnonzero(due)})
+
+
+def open_folder(place: str | os.PathLike[str]) -> Any:
+    """Where a store is or will be, as a key-value store: a path, or a URL that tensorstore knows (`gs://`, `s3://`, ...)."""
+    tensorstore = need("tensorstore")
+    place = os.fspath(place)
+    if "://" in place:
+        return told(f"Opening {place!r}", tensorstore.KvStore.open(place.rstrip("/") + "/").result, SECONDS)
+    path = Path(place).absolute()
+    if path.exists() and not path.is_dir():
+        raise ValueError(f"A store is a folder; {place!r} is a file. Give another path.")
+    return tensorstore.KvStore.open({"driver": "file", "path": f"{path}/"}).result()
+
+
+def read_attributes(folder: Any, place: str) -> dict[str, Any] | None:
+    """The attributes of the store in a folder; None where there is nothing yet.
+
+    Raises:
+        ValueError: there is something else.
+    """
+    content = _read_root(folder, place)
+    if not content:
+        others = [key for key in told(f"Reading {place!r}", folder.list().result, SECONDS) if not key.endswith(b"__lock")]
+        content = _read_root(folder, place)  # another process may have created the store meanwhile, this file first
+        if others and not content:
+            raise ValueError(f"{place!r} holds something else than a store of maps. Give a new path.")
+        if not content:
+            return None
+    try:
+        attributes = json.loads(content)["attributes"]
+        return attributes | {"run": dict(attributes["run"])}
+    except (ValueError, KeyError, TypeError) as error:
+        raise ValueError(f"{place!r} holds a Zarr group that is no store of maps. Give another path.") from error
+
+
+def _read_root(folder: Any, place: str) -> bytes:
+    return told(f"Reading {place!r}", folder.read(_ROOT).result, SECONDS).value
+
+
+def check_run(stored: Mapping[str, Any], run: Mapping[str, Any], place: str) -> None:
+    """Raise unless a store holds the same run.
+
+    Raises:
+        ValueError: it does not; the message shows the difference.
+    """
+    found = difference(dict(stored), dict(run))
+    if found:
+        raise ValueError(f"{place!r} holds another run ({'; '.join(found)}). Give the same settings, or another path.")
+
+
+def open_store(place: str, layout: Layout, attributes: Mapping[str, Any]) -> Store:
+    """Create a store, or open it where it is; several processes may do so at once.
+
+    Args:
+        place: path or URL.
+        layout: its shapes.
+        attributes: of the group; `run` must be the same as that of a store that is there.
+
+    Raises:
+        ValueError: another run is there.
+        OSError: the store cannot be reached or written.
+    """
+    folder = open_folder(place)
+    if read_attributes(folder, place) is None:
+        group = {"zarr_format": 3, "node_type": "group", "attributes": dict(attributes)}
+        missing = folder.read(_ROOT).result().stamp.generation  # only the first of several processes writes
+        document = json.dumps(group, indent=1, sort_keys=True).encode()
+        told(f"Creating {place!r}", folder.write(_ROOT, document, if_equal=missing).result, SECONDS)
+    check_run((read_attributes(folder, place) or {}).get("run", {}), attributes["run"], place)
+    return Store(place, layout, {name: _open_array(folder, place, name, layout.metadata(name)) for name in layout.arrays()})
+
+
+def _open_array(folder: Any, place: str, name: str, metadata: Mapping[str, Any] | None) -> Any:
+    spec: dict[str, Any] = {"driver": "zarr3", "kvstore": (folder / f"{name}/").spec().to_json(), "open": True}
+    if metadata is not None:
+        spec |= {"metadata": metadata, "create": True}
+    return told(f"Opening {place!r}", need("tensorstore").open(spec).result, SECONDS)
+
+
+def open_arrays(folder: Any, place: str) -> dict[str, Any]:
+    """The arrays of a store that is there, by name."""
+    return {name: _open_array(folder, place, name, None) for name in Layout(1, 1, (1, 1), 1, 1, "float32").arrays()}
+
+
+def told(what: str, action: Callable[..., Any], timeout: int) -> Any:
+    """The result of an action of tensorstore; what goes wrong is an `OSError` that says what to do."""
+    try:
+        return action(timeout=timeout)
+    except TimeoutError as error:
+        reason, cause = f"no answer in {timeout} s", error
+    except (ValueError, RuntimeError, OSError) as error:
+        reason, cause = " ".join(str(error).partition(" [tensorstore_spec=")[0].split()), error
+    raise OSError(
+        f"{what} failed: {reason}. Make room, or see to the path and its permissions, then start the same command again: finished batches "
+        "are kept."
+    ) from cause

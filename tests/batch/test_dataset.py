@@ -1,0 +1,162 @@
+"""A whole run in this process: the maps are those of `explain`, whatever is broken, stopped or asked for again."""
+
+import dataclasses
+import itertools
+import json
+from pathlib import Path
+
+import jax
+import numpy as np
+import pytest
+from PIL import Image
+
+import dave_jax as dave
+from dave_jax.batch.dataset import execute, plan, prepare
+
+KEY = dict(key=jax.random.key(3))
+OPTIONS = KEY | {"targets": "top-2", "batch_size": 4}
+BROKEN = {3: "cannot be read", 6: "not a photograph"}
+
+
+def files(place: str) -> dict[str, bytes]:
+    return {str(path.relative_to(place)): path.read_bytes() for path in Path(place).rglob("*") if path.is_file()}
+
+
+@pytest.fixture(scope="module")
+def photos(tmp_path_factory):
+    """Ten photographs, two of them broken."""
+    folder = tmp_path_factory.mktemp("photos")
+    draw = np.random.default_rng(0)
+    for i in range(10):
+        Image.fromarray(draw.integers(0, 256, (20, 24, 3), np.uint8)).save(folder / f"{i}.png")
+    (folder / "3.png").write_bytes((folder / "3.png").read_bytes()[:80])
+    (folder / "6.png").write_text("text")
+    return folder
+
+
+@pytest.fixture(scope="module")
+def model():
+    return dave.testing.tiny_model(depth=1)
+
+
+@pytest.fixture(scope="module")
+def job(model, photos, tmp_path_factory):
+    """The tests share its compiled program."""
+    return prepare(model, photos, tmp_path_factory.mktemp("stores") / "whole.zarr", **OPTIONS)
+
+
+@pytest.fixture(scope="module")
+def whole(job):
+    """The undisturbed run."""
+    outcome = execute(job)
+    assert (outcome.images, outcome.explained, outcome.failed, outcome.computed, outcome.stopped) == (10, 8, 2, 10, False)
+    return dave.open_maps(job.place)
+
+
+def test_maps_are_those_of_explain(model, photos, whole):
+    good = [i for i in range(10) if i not in BROKEN]
+    images = model.preprocess([photos / f"{i}.png" for i in good])
+    logits = np.asarray(model.logits(images))
+    targets = np.argsort(-logits, axis=1)[:, :2]
+    expected = dave.explain(model, images, targets, image_ids=np.array(good), **KEY)
+    np.testing.assert_array_equal(whole.targets[good], targets)
+    np.testing.assert_allclose(np.asarray(whole.arrays["maps"])[good], expected, atol=1e-6)  # another program, other rounding
+    entry = whole[good[-1]]
+    np.testing.assert_allclose(entry.logits, logits[-1, targets[-1]], atol=1e-6)
+    np.testing.assert_allclose(entry.probabilities, jax.nn.softmax(logits[-1])[targets[-1]], atol=1e-6)
+    residuals = [float(dave.completeness(model, images[-1], int(target))) for target in targets[-1]]
+    np.testing.assert_allclose(entry.completeness, residuals, atol=1e-6)
+    assert entry.name == "9.png" and entry.reason == ""
+
+
+def test_broken_photographs_are_recorded_with_their_reasons(whole):
+    assert np.flatnonzero(whole.status == 2).tolist() == list(BROKEN)
+    for index, reason in BROKEN.items():
+        assert reason in whole.reasons[index] and whole[index].reason == whole.reasons[index]
+        assert np.isnan(whole[index].maps).all() and whole[index].name == f"{index}.png"
+    assert np.isfinite(np.asarray(whole.arrays["maps"])[whole.status == 1]).all()
+
+
+def test_a_stopped_run_goes_on_to_the_same_bytes(job, whole, tmp_path):
+    other = dataclasses.replace(job, place=str(tmp_path / "stopped.zarr"))
+    asked = itertools.count()
+    first = execute(other, stop=lambda: next(asked) >= 1)  # asked before the first batch and after it
+    assert first.stopped and first.computed == 4 and dave.open_maps(other.place).status.tolist() == [1, 1, 1, 2] + [0] * 6
+    second = execute(other)
+    assert not second.stopped and second.computed == 6
+    assert files(other.place) == files(job.place)
+    assert execute(other).computed == 0
+
+
+def test_nothing_is_read_or_compiled_where_all_is_done(job, whole, monkeypatch):
+    def forbidden():
+        raise AssertionError
+
+    assert execute(dataclasses.replace(job, work=dataclasses.replace(job.work, compile=forbidden))).computed == 0
+
+
+def test_what_failed_is_tried_again_on_request(job, whole, photos, tmp_path):
+    place = str(tmp_path / "retried.zarr")
+    other = dataclasses.replace(job, place=place)
+    execute(other)
+    content = (photos / "3.png").read_bytes()
+    try:
+        (photos / "3.png").write_bytes((photos / "2.png").read_bytes())
+        assert execute(other).computed == 0
+        outcome = execute(other, retry_failed=True)
+    finally:
+        (photos / "3.png").write_bytes(content)
+    assert outcome.computed == 8 and outcome.explained == 9
+    np.testing.assert_array_equal(dave.open_maps(place).targets[3], dave.open_maps(place).targets[2])
+
+
+@pytest.mark.parametrize(
+    ("change", "difference"),
+    [
+        ({"key": jax.random.key(4)}, r"key\.data: \[0, 3\] -> \[0, 4\]"),
+        ({"targets": "top-1"}, 'targets: "top-2" -> "top-1"'),
+        ({"config": dave.DaveConfig(num_samples=4, noise_alpha=0.25)}, r"config\.noise_alpha: 0\.5 -> 0\.25"),
+        ({"dtype": "float16"}, "dtype"),
+        ({"batch_size": 5}, "batch_size: 4 -> 5"),
+        ({"decomposition": "gradient"}, "decomposition"),
+    ],
+)
+def test_other_settings_are_refused_with_the_difference(model, photos, job, whole, change, difference):
+    with pytest.raises(ValueError, match=f"holds another run.*{difference}"):
+        prepare(model, photos, job.place, **OPTIONS | change)
+
+
+def test_another_model_or_data_set_is_refused(photos, job, whole, tmp_path):
+    with pytest.raises(ValueError, match=r"model\.checksum"):
+        prepare(dave.testing.tiny_model(1, depth=1), photos, job.place, **OPTIONS)
+    with pytest.raises(ValueError, match=r"data\.images: 10 -> 1"):
+        prepare(dave.testing.tiny_model(depth=1), [photos / "0.png"], job.place, **OPTIONS)
+
+
+def test_settings_that_are_not_given_are_those_of_the_store(model, photos, job, whole):
+    again = prepare(model, photos, job.place, targets="top-2", **KEY)
+    assert again.attributes == job.attributes and again.stored
+
+
+def test_the_store_tells_what_its_maps_depend_on(model, whole):
+    run = whole.attributes["run"]
+    assert run["dave_jax"] == dave.__version__ and run["model"]["name"] == "tiny" and len(run["model"]["checksum"]) == 16
+    config = dave.DaveConfig(**run["config"])
+    assert config == dataclasses.replace(model.config, chunk_size=config.chunk_size)
+    assert json.loads(json.dumps(run)) == run
+
+
+def test_a_plan_writes_nothing(job, tmp_path):
+    planned = plan(dataclasses.replace(job, place=str(tmp_path / "plan.zarr"), stored=False))
+    assert not (tmp_path / "plan.zarr").exists()
+    assert planned["batches"] == planned["batches_left"] == 3 and planned["bytes_per_device"] > 0 and planned["seconds_per_batch"] > 0
+    assert planned["bytes_of_maps"] == 10 * 2 * 16 * 16 * 4
+
+
+def test_bad_options_are_refused(model, photos, tmp_path):
+    for wrong in ({"dtype": "float64"}, {"batch_size": 0}, {"targets": "zebra"}):
+        with pytest.raises(ValueError):
+            prepare(model, photos, tmp_path / "x.zarr", **OPTIONS | wrong)
+    with pytest.raises(TypeError, match="sequence of photographs"):
+        prepare(model, 3, tmp_path / "x.zarr", **OPTIONS)
+    assert not (tmp_path / "x.zarr").exists()
