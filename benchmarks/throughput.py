@@ -112,7 +112,7 @@ def memory(folder: Path, count: int, workers: int) -> dict[str, Any]:
         outcome = execute(job, num_workers=workers)
     finally:
         running.Progress.add = add
-    early = max(found[: len(found) // 5])
+    early = max(found[: max(1, len(found) // 5)])
     return {"images": outcome.explained, "early_bytes": early, "last_bytes": found[-1], "growth": found[-1] / early - 1}
 
 
@@ -130,9 +130,10 @@ def main(arguments: list[str] | None = None) -> dict[str, Any]:
     before = context("dave-jax", "jax", "grain", "tensorstore")
     with tempfile.TemporaryDirectory() as one, tempfile.TemporaryDirectory() as two:
         measured = speed(Path(one), options)
+        rounds = ", ".join(f"{ratio:.1%}" for ratio in measured["ratios"])
         print(
             f"{options.images} images, {options.samples} samples in chunks of {measured['chunk']}: "
-            f"batch at {measured['median']:.1%} of explain's speed (median of {', '.join(f'{ratio:.1%}' for ratio in measured['ratios'])}; of the minima {measured['share']:.1%}); "
+            f"batch at {measured['median']:.1%} of explain's speed (median of {rounds}; of the minima {measured['share']:.1%}); "
             f"by the processor's time {measured['processor']:.1%}",
             flush=True,
         )
