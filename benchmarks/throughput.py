@@ -91,7 +91,8 @@ def speed(folder: Path, options: argparse.Namespace) -> dict[str, Any]:
         raise RuntimeError(f"Maps must agree to {TOLERANCE}; they differ by {difference:.1e}. Nothing is reported.")
     best, processor = (min(one["explain"][i] for one in rounds) / min(one["batch"][i] for one in rounds) for i in (0, 1))
     ratios = [one["explain"][0] / one["batch"][0] for one in rounds]
-    return {"rounds": rounds, "difference": difference, "ratios": ratios, "share": best, "processor": processor, "chunk": config.chunk_size}
+    found = {"ratios": ratios, "median": float(np.median(ratios)), "share": best, "processor": processor}
+    return {"rounds": rounds, "difference": difference, "chunk": config.chunk_size} | found
 
 
 def memory(folder: Path, count: int, workers: int) -> dict[str, Any]:
@@ -111,7 +112,7 @@ def memory(folder: Path, count: int, workers: int) -> dict[str, Any]:
         outcome = execute(job, num_workers=workers)
     finally:
         running.Progress.add = add
-    early = max(found[: len(found) // 5])
+    early = max(found[: max(1, len(found) // 5)])
     return {"images": outcome.explained, "early_bytes": early, "last_bytes": found[-1], "growth": found[-1] / early - 1}
 
 
@@ -121,7 +122,7 @@ def main(arguments: list[str] | None = None) -> dict[str, Any]:
     parser.add_argument("--images", type=int, default=16, help="a multiple of the batch size")
     parser.add_argument("--samples", type=int, default=50)
     parser.add_argument("--batch-size", type=int, default=4)
-    parser.add_argument("--rounds", type=int, default=2)
+    parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--workers", type=int, default=0, help="processes that read; their start is counted")
     parser.add_argument("--long", type=int, default=2000, help="images of the run whose memory is watched")
     parser.add_argument("--output", type=Path, help="folder for the result as JSON")
@@ -129,9 +130,10 @@ def main(arguments: list[str] | None = None) -> dict[str, Any]:
     before = context("dave-jax", "jax", "grain", "tensorstore")
     with tempfile.TemporaryDirectory() as one, tempfile.TemporaryDirectory() as two:
         measured = speed(Path(one), options)
+        rounds = ", ".join(f"{ratio:.1%}" for ratio in measured["ratios"])
         print(
-            f"{options.images} images, {options.samples} samples, chunk {measured['chunk']}: batch at {measured['share']:.1%} of explain's "
-            f"speed (minimum of {options.rounds}; rounds {', '.join(f'{ratio:.1%}' for ratio in measured['ratios'])}); "
+            f"{options.images} images, {options.samples} samples in chunks of {measured['chunk']}: "
+            f"batch at {measured['median']:.1%} of explain's speed (median of {rounds}; of the minima {measured['share']:.1%}); "
             f"by the processor's time {measured['processor']:.1%}",
             flush=True,
         )
@@ -144,7 +146,7 @@ def main(arguments: list[str] | None = None) -> dict[str, Any]:
         "settings": {name: value for name, value in vars(options).items() if name != "output"},
         "speed": measured,
         "memory": watched,
-        "passed": measured["share"] >= LEAST and watched["growth"] <= MOST_GROWTH,
+        "passed": min(measured["median"], measured["processor"]) >= LEAST and watched["growth"] <= MOST_GROWTH,
     }
     if options.output:
         print(f"written to {write(options.output, 'throughput', result)}")
