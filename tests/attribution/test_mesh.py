@@ -26,10 +26,17 @@ def maps(mesh=None, **changes):
     return np.asarray(dave.explain(tiny_model(), IMAGES, [[0, 1], [2, 3]], key=KEY, config=config, raw=True, mesh=mesh))
 
 
-@pytest.mark.parametrize("axis", ["data", "samples"])
 @pytest.mark.parametrize(
-    "changes",
-    [{}, {"mad_pilot": 4}, {"aggregation": "streaming_mean"}, pytest.param({"aggregation": "median"}, marks=pytest.mark.slow)],
+    ("axis", "changes"),
+    [
+        ("data", {}),
+        ("samples", {}),
+        ("samples", {"mad_pilot": 4}),
+        ("samples", {"aggregation": "streaming_mean"}),
+        pytest.param("samples", {"aggregation": "median"}, marks=pytest.mark.slow),
+        pytest.param("data", {"mad_pilot": 4}, marks=pytest.mark.slow),
+        pytest.param("data", {"aggregation": "streaming_mean"}, marks=pytest.mark.slow),
+    ],
     ids=str,
 )
 def test_two_devices_give_the_same_attributions(axis, changes):

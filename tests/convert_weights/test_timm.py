@@ -170,7 +170,7 @@ def test_class_names_count_when_there_is_one_for_each_class(labels, names):
     [
         ({}, "must name a timm architecture"),
         ({"architecture": "vit_smal_patch16_224"}, "Near names: vit_small_patch16_224"),
-        ({"architecture": "swin_tiny_patch4_window7_224"}, "another kind of network"),
+        ({"architecture": "efficientnet_b0"}, "another kind of network"),
         ({"architecture": "vit_dwee_patch16_reg1_gap_256"}, "attn_layer='diff'"),
         ({"architecture": "vit_base_patch16_224", "model_args": {"rope": 1}}, "unknown option rope=1"),
         ({"architecture": "vit_base_patch16_224", "model_args": {"in_chans": 1}}, "in_chans=1"),
