@@ -13,6 +13,9 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+_BOUNDARY = 64
+"""Bytes: a CPU device takes arrays that begin on such a boundary as they are, and copies others."""
+
 
 @dataclasses.dataclass(frozen=True)
 class Entry:
@@ -109,10 +112,10 @@ def convert(
             elif not np.isfinite(value).all():
                 problems.append(f"{key} holds values that are not finite")
             else:
-                destination = np.empty(shape, np.float32) if destination is None else destination
+                destination = _empty(shape) if destination is None else destination
                 _copy(value, destination[i] if stacked else destination)
         if destination is not None:
-            result[target] = jax.device_put(destination)
+            result[target] = jax.block_until_ready(jax.device_put(destination))  # else copies under way pile up
     problems += [f"leftover {key} {np.shape(arrays[key])}" for key in sorted(set(arrays) - used)]
     if problems:
         listing = "\n  ".join(problems)
@@ -121,6 +124,14 @@ def convert(
             "Check that the checkpoint is whole and that its config.json names its architecture and constructor options."
         )
     return unflatten({path: result[path] for path in shapes})
+
+
+def _empty(shape: tuple[int, ...]) -> np.ndarray:
+    """An array that a CPU device need not copy."""
+    size = math.prod(shape) * np.dtype(np.float32).itemsize
+    memory = np.empty(size + _BOUNDARY, np.uint8)
+    start = -memory.ctypes.data % _BOUNDARY
+    return memory[start : start + size].view(np.float32).reshape(shape)
 
 
 def _copy(source: np.ndarray, destination: np.ndarray) -> None:
