@@ -75,8 +75,8 @@ class Description:
         """A key of `dave_jax.models.families.FAMILIES`."""
         return "bcos_vit" if isinstance(self.config, BcosViTConfig) else "vit"
 
-    def params(self, arrays: Mapping[str, np.ndarray], *, what: str = "the checkpoint") -> dict[str, Any]:
-        """The parameters that a state dict of the repository holds, float32, on the default device; `what` to call it in errors.
+    def params(self, arrays: Mapping[str, np.ndarray], *, what: str = "the checkpoint", dtype: Any = np.float32) -> dict[str, Any]:
+        """The parameters that a state dict of the repository holds, of type `dtype`, on the default device; `what` to call it in errors.
 
         Raises:
             ConversionError: listing missing, leftover and misshapen arrays.
@@ -92,8 +92,8 @@ class Description:
                 "blocks/attention/proj/bias": np.zeros((config.depth, config.width)),
             }
         held = {path: shape for path, shape in flatten(shapes).items() if path not in fixed}
-        converted = flatten(convert(arrays, rows, unflatten(held), what=what))
-        return unflatten(converted | {path: jnp.asarray(value, np.float32) for path, value in fixed.items()})
+        converted = flatten(convert(arrays, rows, unflatten(held), what=what, dtype=dtype))
+        return unflatten(converted | {path: jnp.asarray(value, dtype) for path, value in fixed.items()})
 
 
 def is_named(document: Mapping[str, Any]) -> bool:

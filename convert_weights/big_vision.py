@@ -129,8 +129,8 @@ class Description:
     architecture = "big_vision"
     class_names = None
 
-    def params(self, arrays: Mapping[str, np.ndarray], *, what: str = "the checkpoint") -> dict[str, Any]:
-        """The parameters that the arrays hold, float32, on the default device; `what` to call them in errors.
+    def params(self, arrays: Mapping[str, np.ndarray], *, what: str = "the checkpoint", dtype: Any = np.float32) -> dict[str, Any]:
+        """The parameters that the arrays hold, of type `dtype`, on the default device; `what` to call them in errors.
 
         Raises:
             ConversionError: listing missing, leftover and misshapen arrays.
@@ -141,7 +141,7 @@ class Description:
         if "pos_embedding" not in own:
             own = {**own, "pos_embedding": sine_cosine_positions(config.grid, config.width)[None]}
         expected = jax.eval_shape(lambda: init_params(jax.random.key(0), config))
-        return convert(own, _TABLE, expected, adapt=resamplings(config, None), what=what)
+        return convert(own, _TABLE, expected, adapt=resamplings(config, None), what=what, dtype=dtype)
 
 
 def describe(arrays: Mapping[str, np.ndarray], *, image_size: tuple[int, int] | None = None, what: str = "the checkpoint") -> Description:

@@ -82,8 +82,8 @@ class Description:
         """
         return ("attn_pool.",) if "siglip" in self.architecture and self.config.pooling != "map" else ()
 
-    def params(self, arrays: Mapping[str, np.ndarray], *, what: str = "the checkpoint") -> dict[str, Any]:
-        """The parameters that a timm state dict holds, float32, on the default device; `what` to call it in errors.
+    def params(self, arrays: Mapping[str, np.ndarray], *, what: str = "the checkpoint", dtype: Any = np.float32) -> dict[str, Any]:
+        """The parameters that a timm state dict holds, of type `dtype`, on the default device; `what` to call it in errors.
 
         Raises:
             ConversionError: listing missing, leftover and misshapen arrays.
@@ -91,7 +91,7 @@ class Description:
         options: dict[str, Any] = {"checkpoint_size": self.checkpoint_size} if self.family in ("vit", "swin") else {}
         if self.family == "vit":
             options["not_needed"] = self.not_needed
-        return _CONVERTERS[self.timm_family].params_from_arrays(arrays, self.config, what=what, **options)
+        return _CONVERTERS[self.timm_family].params_from_arrays(arrays, self.config, what=what, dtype=dtype, **options)
 
 
 def describe(

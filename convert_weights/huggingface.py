@@ -119,8 +119,8 @@ class Description:
 
     family = "vit"  # of `dave_jax.models.families`
 
-    def params(self, arrays: Mapping[str, np.ndarray], *, what: str = "the checkpoint") -> dict[str, Any]:
-        """The parameters that a state dict holds, float32, on the default device; `what` to call it in errors.
+    def params(self, arrays: Mapping[str, np.ndarray], *, what: str = "the checkpoint", dtype: Any = np.float32) -> dict[str, Any]:
+        """The parameters that a state dict holds, of type `dtype`, on the default device; `what` to call it in errors.
 
         Raises:
             ConversionError: listing missing, leftover and misshapen arrays.
@@ -135,6 +135,7 @@ class Description:
             ignored=[key for key in arrays if _NOT_NEEDED.fullmatch(key) or (key == _EMPTY and not config.num_registers)],
             adapt=resamplings(config, old_grid),
             what=what,
+            dtype=dtype,
         )
 
 

@@ -44,15 +44,15 @@ class Description:
 
     family = "convnext"  # of `dave_jax.models.families`
 
-    def params(self, arrays: Mapping[str, np.ndarray], *, what: str = "the checkpoint") -> dict[str, Any]:
-        """The parameters that a state dict holds, float32, on the default device; `what` to call it in errors.
+    def params(self, arrays: Mapping[str, np.ndarray], *, what: str = "the checkpoint", dtype: Any = np.float32) -> dict[str, Any]:
+        """The parameters that a state dict holds, of type `dtype`, on the default device; `what` to call it in errors.
 
         Raises:
             ConversionError: listing missing, leftover and misshapen arrays.
         """
         prefix = f"{self.model_type}."
         rows = table(self.config, prefix=prefix if any(key.startswith(prefix) for key in arrays) else "")
-        return convert(arrays, rows, jax.eval_shape(lambda: init_params(jax.random.key(0), self.config)), what=what)
+        return convert(arrays, rows, jax.eval_shape(lambda: init_params(jax.random.key(0), self.config)), what=what, dtype=dtype)
 
 
 def describe(

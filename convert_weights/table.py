@@ -13,6 +13,9 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+_BOUNDARY = 64
+"""Bytes: a CPU device takes arrays that begin on such a boundary as they are, and copies others."""
+
 
 @dataclasses.dataclass(frozen=True)
 class Entry:
@@ -57,6 +60,7 @@ def convert(
     ignored: Iterable[str] = (),
     adapt: Mapping[str, Callable[[np.ndarray], np.ndarray]] | None = None,
     what: str = "the checkpoint",
+    dtype: Any = np.float32,
 ) -> dict[str, Any]:
     """Convert a checkpoint's arrays by a table.
 
@@ -67,9 +71,10 @@ def convert(
         ignored: keys of the checkpoint that are known and not needed.
         adapt: further changes by target path, after the layout (a position embedding's new size).
         what: what to call the checkpoint in errors.
+        dtype: of the parameters; they are rounded to it after all else.
 
     Returns:
-        The nested parameters, float32, on the default device: each goes there as soon as it is whole, the large ones first, so that hardly
+        The nested parameters, on the default device: each goes there as soon as it is whole, the large ones first, so that hardly
         more than one copy of the parameters is in the memory at any time.
 
     Raises:
@@ -109,10 +114,10 @@ def convert(
             elif not np.isfinite(value).all():
                 problems.append(f"{key} holds values that are not finite")
             else:
-                destination = np.empty(shape, np.float32) if destination is None else destination
+                destination = _empty(shape, np.dtype(dtype)) if destination is None else destination
                 _copy(value, destination[i] if stacked else destination)
         if destination is not None:
-            result[target] = jax.device_put(destination)
+            result[target] = jax.block_until_ready(jax.device_put(destination))  # else copies under way pile up
     problems += [f"leftover {key} {np.shape(arrays[key])}" for key in sorted(set(arrays) - used)]
     if problems:
         listing = "\n  ".join(problems)
@@ -121,6 +126,14 @@ def convert(
             "Check that the checkpoint is whole and that its config.json names its architecture and constructor options."
         )
     return unflatten({path: result[path] for path in shapes})
+
+
+def _empty(shape: tuple[int, ...], dtype: np.dtype) -> np.ndarray:
+    """An array that a CPU device need not copy."""
+    size = math.prod(shape) * dtype.itemsize
+    memory = np.empty(size + _BOUNDARY, np.uint8)
+    start = -memory.ctypes.data % _BOUNDARY
+    return memory[start : start + size].view(dtype).reshape(shape)
 
 
 def _copy(source: np.ndarray, destination: np.ndarray) -> None:

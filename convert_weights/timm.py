@@ -156,9 +156,10 @@ def params_from_arrays(
     checkpoint_size: tuple[int, int] | None = None,
     not_needed: Iterable[str] = (),
     what: str = "the checkpoint",
+    dtype: Any = np.float32,
     rows: Iterable[Entry] = (),
 ) -> dict[str, Any]:
-    """A timm state dict as parameters of `config`, float32, on the default device.
+    """A timm state dict as parameters of `config`, on the default device.
 
     A position embedding or bias of another grid is resampled to `config.image_size` as timm does.
 
@@ -169,6 +170,7 @@ def params_from_arrays(
             embedding, takes `config.image_size` or else a square.
         not_needed: how keys begin that are known and left out.
         what: what to call the state dict in errors.
+        dtype: of the parameters.
         rows: of the table, instead of those for the same parameters.
 
     Raises:
@@ -193,4 +195,5 @@ def params_from_arrays(
         ignored=[key for key in arrays if _NOT_NEEDED.fullmatch(key) or key.startswith(tuple(not_needed))],
         adapt={path: partial(resample, path) for path in lengths},
         what=what,
+        dtype=dtype,
     )

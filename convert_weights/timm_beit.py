@@ -68,6 +68,7 @@ def params_from_arrays(
     checkpoint_size: tuple[int, int] | None = None,
     not_needed: Iterable[str] = (),
     what: str = "the checkpoint",
+    dtype: Any = np.float32,
 ) -> dict[str, Any]:
     """A timm state dict as parameters of `config`; see `timm.params_from_arrays`.
 
@@ -80,5 +81,5 @@ def params_from_arrays(
     else:
         rows.append(Entry("blocks.{i}.attn.relative_position_bias_table", RELATIVE, vector))
     indices = [key for key in arrays if key.endswith("relative_position_index")]  # older files have it; the grid says it
-    options = {"checkpoint_size": checkpoint_size, "not_needed": (*not_needed, *indices), "what": what}
+    options = {"checkpoint_size": checkpoint_size, "not_needed": (*not_needed, *indices), "what": what, "dtype": dtype}
     return timm.params_from_arrays(arrays, config, rows=rows, **options)

@@ -87,10 +87,12 @@ def table(config: ConvNeXtConfig) -> list[Entry]:
     ]
 
 
-def params_from_arrays(arrays: Mapping[str, np.ndarray], config: ConvNeXtConfig, *, what: str = "the checkpoint") -> dict[str, Any]:
-    """A timm state dict as parameters of `config`, float32, on the default device.
+def params_from_arrays(
+    arrays: Mapping[str, np.ndarray], config: ConvNeXtConfig, *, what: str = "the checkpoint", dtype: Any = np.float32
+) -> dict[str, Any]:
+    """A timm state dict as parameters of `config`, of type `dtype`, on the default device.
 
     Raises:
         ConversionError: listing missing, leftover and misshapen arrays.
     """
-    return convert(arrays, table(config), jax.eval_shape(lambda: init_params(jax.random.key(0), config)), what=what)
+    return convert(arrays, table(config), jax.eval_shape(lambda: init_params(jax.random.key(0), config)), what=what, dtype=dtype)

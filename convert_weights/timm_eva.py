@@ -162,11 +162,12 @@ def params_from_arrays(
     checkpoint_size: tuple[int, int] | None = None,
     not_needed: Iterable[str] = (),
     what: str = "the checkpoint",
+    dtype: Any = np.float32,
 ) -> dict[str, Any]:
     """A timm state dict as parameters of `config`; see `timm.params_from_arrays`.
 
     Raises:
         ConversionError: listing missing, leftover and misshapen arrays.
     """
-    options = {"checkpoint_size": checkpoint_size, "not_needed": (*not_needed, *_BUFFERS), "what": what}
+    options = {"checkpoint_size": checkpoint_size, "not_needed": (*not_needed, *_BUFFERS), "what": what, "dtype": dtype}
     return timm.params_from_arrays(arrays, config, rows=rows(arrays, config), **options)

@@ -80,8 +80,10 @@ def _normed(conv: str, norm: str, our_conv: str, our_norm: str, first: int = 0) 
     return [*dense(conv, our_conv, convolution, first), *batch_norm(norm, our_norm, first)]
 
 
-def params_from_arrays(arrays: Mapping[str, np.ndarray], config: ResNetConfig, *, what: str = "the checkpoint") -> dict[str, Any]:
-    """A timm state dict as parameters of `config`, float32, on the default device.
+def params_from_arrays(
+    arrays: Mapping[str, np.ndarray], config: ResNetConfig, *, what: str = "the checkpoint", dtype: Any = np.float32
+) -> dict[str, Any]:
+    """A timm state dict as parameters of `config`, of type `dtype`, on the default device.
 
     Raises:
         ConversionError: listing missing, leftover and misshapen arrays.
@@ -92,4 +94,5 @@ def params_from_arrays(arrays: Mapping[str, np.ndarray], config: ResNetConfig, *
         jax.eval_shape(lambda: init_params(jax.random.key(0), config)),
         ignored=[key for key in arrays if key.endswith(".num_batches_tracked")],  # training's counter
         what=what,
+        dtype=dtype,
     )

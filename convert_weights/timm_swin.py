@@ -121,8 +121,9 @@ def params_from_arrays(
     *,
     checkpoint_size: tuple[int, int] | None = None,
     what: str = "the checkpoint",
+    dtype: Any = np.float32,
 ) -> dict[str, Any]:
-    """A timm state dict as parameters of `config`, float32, on the default device.
+    """A timm state dict as parameters of `config`, on the default device.
 
     A table of relative positions for other windows is resampled as timm does.
 
@@ -132,6 +133,7 @@ def params_from_arrays(
         checkpoint_size: height and width of the images that the state dict is for; None, or a size that does not fit its tables, takes
             `config.image_size` or else square windows.
         what: what to call the state dict in errors.
+        dtype: of the parameters.
 
     Raises:
         ConversionError: listing missing, leftover and misshapen arrays.
@@ -151,4 +153,5 @@ def params_from_arrays(
         ignored=[key for key in arrays if key.endswith(_BUFFERS)],
         adapt={path: partial(resample, path) for path in told},
         what=what,
+        dtype=dtype,
     )

@@ -48,8 +48,8 @@ class Description:
         """Of the network: `image_text` or `vit`."""
         return "image_text" if isinstance(self.config, ImageTextConfig) else "vit"
 
-    def params(self, arrays: Mapping[str, np.ndarray], *, what: str = "the checkpoint") -> dict[str, Any]:
-        """The parameters that a state dict holds, float32, on the default device; `what` to call it in errors.
+    def params(self, arrays: Mapping[str, np.ndarray], *, what: str = "the checkpoint", dtype: Any = np.float32) -> dict[str, Any]:
+        """The parameters that a state dict holds, of type `dtype`, on the default device; `what` to call it in errors.
 
         Raises:
             ConversionError: listing missing, leftover and misshapen arrays.
@@ -70,6 +70,7 @@ class Description:
             ignored=[key for key in arrays if re.fullmatch(self.not_needed, key)],
             adapt=adapt,
             what=what,
+            dtype=dtype,
         )
 
 

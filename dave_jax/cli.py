@@ -79,7 +79,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         argv: the arguments; default those of the process.
 
     Example:
-        >>> main(["models", "deit3_base*_224.fb_in1k"])
+        >>> main(["models", "--filter", "deit3_base*_224.fb_in1k"])
         deit3_base_patch16_224.fb_in1k  noise_alpha 0.9, the authors' preset
         0
     """
@@ -131,7 +131,7 @@ def _parser() -> argparse.ArgumentParser:
     _add_evaluate(commands)
 
     models = _command(commands, "models", "list the models of timm that load by name")
-    models.add_argument("pattern", nargs="?", metavar="PATTERN", help="part of a name, or a pattern with * and ?")
+    models.add_argument("--filter", metavar="PATTERN", help="part of a name, or a pattern with * and ?")
     models.add_argument("--json", action="store_true", help="print one JSON document")
 
     calibrate = _command(commands, "calibrate", "find the noise level that suits a model")

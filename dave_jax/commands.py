@@ -67,12 +67,12 @@ def explain(arguments: Namespace) -> int:
 
 def models(arguments: Namespace) -> int:
     """Print the names that load, with the authors' noise levels."""
-    names = dave.known_models(arguments.pattern)
+    names = dave.known_models(arguments.filter)
     if not names:
-        near = difflib.get_close_matches(arguments.pattern, dave.known_models(), n=50, cutoff=0.4)
-        near = sorted(near, key=lambda name: name[:3] != arguments.pattern[:3])[:3]  # first those of the same family
-        hint = f"Near names: {', '.join(near)}." if near else "Without a pattern all are listed."
-        raise ValueError(f"No model of timm fits {arguments.pattern!r}. {hint}")
+        near = difflib.get_close_matches(arguments.filter, dave.known_models(), n=50, cutoff=0.4)
+        near = sorted(near, key=lambda name: name[:3] != arguments.filter[:3])[:3]  # first those of the same family
+        hint = f"Near names: {', '.join(near)}." if near else "Without --filter all are listed."
+        raise ValueError(f"No model of timm fits {arguments.filter!r}. {hint}")
     presets = {name: preset(name.partition(".")[0]) for name in names}
     levels = {name: None if config is None else float(config.noise_alpha) for name, config in presets.items()}
     if arguments.json:

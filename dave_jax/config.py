@@ -42,7 +42,8 @@ class DaveConfig:
         warp_adjoint: how the warp's derivative goes back: `scatter`, or `gather`, which is exact for scales of up to 1.41 (up to 2 without
             rotation); None takes `gather` on GPU and TPU where the ranges allow it.
         precision: `bfloat16` computes the network's passes in it, with norms, softmax and sums in float32 (networks of ours only);
-            `float32` in the parameters' own type; None takes `bfloat16` on GPU and TPU where it can.
+            `float32` in the parameters' own type, or in float32 where they are in bfloat16; None takes `bfloat16` on GPU and TPU
+            where it can, and where the parameters are in it.
         aggregation: `mad_mean`, `biweight`, `mean`, `median`, or `streaming_mean` (the mean, in memory that does not grow
             with `num_samples`); see `attribution.aggregate`.
         mad_threshold: samples further than this many robust standard deviations from the median are left out by `mad_mean`.

@@ -11,8 +11,8 @@ from dave_jax.attribution.chunk import SHARE, default_chunk, device_memory
 from dave_jax.config import DaveConfig
 from dave_jax.effective.decomposition import Decomposition
 from dave_jax.models.model import Model
-from dave_jax.models.network import Network
-from dave_jax.models.precision import InPrecision
+from dave_jax.models.network import Network, in_half
+from dave_jax.models.precision import in_precision
 from dave_jax.sampling.warp import WIDEST, reach
 
 LEAST_PILOT = 32
@@ -54,7 +54,8 @@ def fitted(
             f"this is a {type(model.forward).__name__}. Cast its parameters instead, or leave precision out."
         )
     if precision is None:
-        precision = "bfloat16" if accelerator and ours and image.dtype == jnp.float32 else "float32"
+        half = (accelerator and image.dtype == jnp.float32) or in_half(model.params)
+        precision = "bfloat16" if ours and half else "float32"
     exact = _gathers(config)
     if adjoint == "gather" and exact is False:
         raise ValueError(
@@ -67,8 +68,9 @@ def fitted(
     pilot = math.ceil(pilot / share) * share  # the same on every device
     chunk = config.chunk_size
     if chunk is None:
-        forward = InPrecision(model.forward, precision) if precision == "bfloat16" else model.forward
-        chunk = default_chunk(forward, model.params, image.shape, rules, config.num_samples // share, num_targets)
+        chunk = default_chunk(
+            in_precision(model.forward, model.params, precision), model.params, image.shape, rules, config.num_samples // share, num_targets
+        )
     return dataclasses.replace(
         config,
         precision=precision,

@@ -20,7 +20,9 @@ from jaxtyping import Array, Float, Integer, PRNGKeyArray
 from dave_jax.attribution.explain import as_image_ids
 from dave_jax.attribution.postprocess import divide_by_maximum
 from dave_jax.attribution.targets import as_cotangents
+from dave_jax.effective.precision import cast
 from dave_jax.models.model import Forward, Model, check_images, count_classes
+from dave_jax.models.network import Network, in_half
 
 T = TypeVar("T")
 
@@ -108,6 +110,9 @@ def _attribute(
     key: PRNGKeyArray,
     image_ids: Integer[Array, " b"],
 ) -> Float[Array, "b k h w"]:
+    if isinstance(forward, Network) and in_half(params):  # methods look inside networks, and add what they find to images and cotangents
+        params = cast(params, images.dtype)
+
     def one(job):
         image, cotangents, number = job
         maps = method.attribute(forward, params, image, cotangents, jax.random.fold_in(key, number))

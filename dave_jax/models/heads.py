@@ -9,10 +9,12 @@ from jaxtyping import Array, Float
 
 from dave_jax.effective import layers
 from dave_jax.effective.decomposition import Decomposition, resolve
+from dave_jax.effective.precision import cast
 from dave_jax.models.bcos import BcosViT
 from dave_jax.models.families import family_of
 from dave_jax.models.image_text import ImageText
 from dave_jax.models.model import Forward, Model, count_classes
+from dave_jax.models.network import in_half
 from dave_jax.models.vit import ViT
 
 _HEADS = ("head", "distillation_head")
@@ -96,6 +98,8 @@ def with_head(features: Model, kernel: ArrayLike, bias: ArrayLike, class_names: 
     """
     head = {"kernel": jnp.asarray(kernel), "bias": jnp.asarray(bias)}
     network: Any = features.forward
+    if family_of(network) is not None and in_half(features.params):
+        head = cast(head, jnp.bfloat16)
     _check_linear(network)
     count = count_classes(features)
     if head["kernel"].shape != (count, head["bias"].size) or head["bias"].ndim != 1:

@@ -27,10 +27,19 @@ from dave_jax.models.presets import preset
 EMBEDDED = Path(__file__).parents[1] / "assets" / "default"
 """The folder of the embedded model."""
 
+DTYPES = ("float32", "bfloat16", None)
+"""What `load` takes for the type of the parameters."""
+
 _PROCESSOR, _PROCESSORS = "preprocessor_config.json", "processor_config.json"
 
 
-def load(name: str | os.PathLike | None = None, *, image_size: int | tuple[int, int] | None = None, revision: str | None = None) -> Model:
+def load(
+    name: str | os.PathLike | None = None,
+    *,
+    image_size: int | tuple[int, int] | None = None,
+    revision: str | None = None,
+    dtype: str | None = None,
+) -> Model:
     """Load a model to explain.
 
     Args:
@@ -46,15 +55,19 @@ def load(name: str | os.PathLike | None = None, *, image_size: int | tuple[int, 
         image_size: another height and width than the checkpoint's, in pixels (an integer is both); a position embedding is resampled as
             timm or transformers does, and photographs are prepared to that size.
         revision: a branch, tag or commit of the repository.
+        dtype: of the parameters, `float32` or `bfloat16`; they are rounded one by one as they are read. In bfloat16 they take half the
+            memory, and `logits` and `explain` compute in it and return the images' type. None takes that of the model that `save` wrote,
+            or else float32.
 
     Returns:
-        The model, float32, on the default device; a CLIP or SigLIP with both towers is an `ImageText`: `prompts` makes a classifier of it.
+        The model, on the default device; a CLIP or SigLIP with both towers is an `ImageText`: `prompts` makes a classifier of it.
         Its `source` says where it came from, with commit and checksum; its `config` holds the authors' noise level for the six models that
         they tuned, what was stored, or else the default.
 
     Raises:
         ValueError: a name, architecture, option or revision that does not exist; a checkpoint that is cut off or does not fit its
-            description; a checkpoint in a format that would have to be unpickled; an image size that the patches do not tile.
+            description; a checkpoint in a format that would have to be unpickled; an image size that the patches do not tile; a type that
+            is neither.
         FileNotFoundError: no such folder or file; a repository without the files.
         PermissionError: a repository that asks for its terms to be accepted.
         ConnectionError: the hub cannot be reached, and its cache does not have the files.
@@ -65,13 +78,15 @@ def load(name: str | os.PathLike | None = None, *, image_size: int | tuple[int, 
         ValueError: 'vit_small_patch16_224.augreg' is no model of timm ...
     """
     size = _size(image_size)
+    if dtype not in DTYPES:
+        raise ValueError(f"dtype, the type of the parameters, must be one of {DTYPES}; got {dtype!r}.")
     if name is None or is_local(name):
         if revision is not None:
             raise ValueError(f"A revision is one of a hub repository; {name!r} is none. Leave revision out.")
         if name is None:
-            return store.read(EMBEDDED, image_size=size, place="dave_jax/assets/default")
-        return _assemble(find_local(Path(name)), size)
-    return _assemble(find_on_hub(os.fspath(name), revision, check=lambda found: _describe(found, size)), size)
+            return store.read(EMBEDDED, image_size=size, dtype=dtype, place="dave_jax/assets/default")
+        return _assemble(find_local(Path(name)), size, dtype)
+    return _assemble(find_on_hub(os.fspath(name), revision, check=lambda found: _describe(found, size)), size, dtype)
 
 
 def known_models(pattern: str | None = None) -> list[str]:
@@ -152,7 +167,7 @@ def _describe(found: Found, image_size: tuple[int, int] | None) -> Any:
     return reader.describe(document, settings, **described)
 
 
-def _assemble(found: Found, image_size: tuple[int, int] | None) -> Model:
+def _assemble(found: Found, image_size: tuple[int, int] | None, dtype: str | None) -> Model:
     """The model that the files describe."""
     from convert_weights import big_vision
 
@@ -161,14 +176,14 @@ def _assemble(found: Found, image_size: tuple[int, int] | None) -> Model:
     if store.is_stored(checkpoint):
         if store.has_tokenizer(checkpoint):
             found.beside(store.TOKENIZER)  # of the hub: into the cache, beside the weights
-        return store.read(found.weights[0], image_size=image_size, place=found.place)
+        return store.read(found.weights[0], image_size=image_size, dtype=dtype, place=found.place)
     what = repr(found.place)
     read: Any = big_vision.describe(checkpoint, image_size=image_size, what=what) if by_numpy else _describe(found, image_size)
     kind, fields = Model, {}
     if read.family == "image_text":  # the small files before the large one
         kind, fields = ImageText, {"tokenizer": read.read_tokenizer(found.beside, found.place)}
     return kind(
-        params=jax.device_put(read.params(checkpoint, what=what)),
+        params=jax.device_put(read.params(checkpoint, what=what, dtype=dtype or "float32")),
         forward=FAMILIES[read.family].network(read.config),
         config=preset(read.architecture) or DaveConfig(),
         preprocessing=read.preprocessing,

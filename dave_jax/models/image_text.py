@@ -16,6 +16,7 @@ from jax.typing import ArrayLike
 from jaxtyping import Array, Float, Int32, PRNGKeyArray
 
 from dave_jax.effective.decomposition import Decomposition
+from dave_jax.effective.precision import narrow, wide
 from dave_jax.models import text_config, vit_config
 from dave_jax.models.model import Model, batch_logits, check_images
 from dave_jax.models.text import TextTower
@@ -134,7 +135,8 @@ class ImageText(Model):
         embeddings = self.embed_texts([template.replace("{}", text) for text in texts for template in templates])
         mean = embeddings.reshape(len(texts), len(templates), -1).mean(axis=1)
         mean = mean / jnp.linalg.norm(mean, axis=-1, keepdims=True)
-        head = {"kernel": (jnp.exp(self.params["logit_scale"]) * mean).T}
+        scale = self.params["logit_scale"]
+        head = {"kernel": narrow((jnp.exp(wide(scale)) * mean).T, scale)}
         if "logit_bias" in self.params:
             head["bias"] = jnp.full(len(texts), self.params["logit_bias"])
         model = self.image_model()
@@ -199,4 +201,4 @@ jax.tree_util.register_dataclass(
 @partial(jax.jit, static_argnums=0)
 def _embed(tower: TextTower, params: Any, ids: Int32[Array, "texts context"]) -> Float[Array, "texts features"]:
     """At most 32 sentences at a time."""
-    return jax.lax.map(lambda one: tower(params, one), ids, batch_size=min(32, len(ids)))
+    return jax.lax.map(lambda one: tower(jax.tree.map(wide, params), one), ids, batch_size=min(32, len(ids)))

@@ -3,9 +3,12 @@
 import abc
 from typing import Any
 
+import jax
+import jax.numpy as jnp
 from jaxtyping import Array, Float
 
 from dave_jax.effective.decomposition import Decomposition
+from dave_jax.effective.precision import narrow
 
 
 class Network(abc.ABC):
@@ -14,11 +17,25 @@ class Network(abc.ABC):
     def __call__(
         self, params: Any, image: Float[Array, "h w 3"], decomposition: str | Decomposition = "gradient"
     ) -> Float[Array, " classes"]:
-        """Logits of one normalised image; the decomposition changes their derivative only."""
-        return self.operators(params, image, decomposition)[0]
+        """Logits of one normalised image; the decomposition changes their derivative only.
+
+        With parameters in half precision the network computes in it; the logits are in the image's type all the same.
+        """
+        logits = self.operators(params, image.astype(jnp.bfloat16) if in_half(params) else image, decomposition)[0]
+        return narrow(logits, image)
 
     @abc.abstractmethod
     def operators(
         self, params: Any, image: Float[Array, "h w 3"], decomposition: str | Decomposition = "effective"
     ) -> tuple[Float[Array, " classes"], dict[str, Any]]:
         """Logits and the operators that made them."""
+
+
+def in_half(params: Any) -> bool:
+    """Whether the parameters of a network of ours are in bfloat16.
+
+    Example:
+        >>> in_half({"kernel": jnp.ones(2, jnp.bfloat16)}), in_half({"kernel": jnp.ones(2)})
+        (True, False)
+    """
+    return any(leaf.dtype == jnp.bfloat16 for leaf in jax.tree.leaves(params))

@@ -8,6 +8,7 @@ from jaxtyping import Array, Float
 from dave_jax.effective.decomposition import Decomposition
 from dave_jax.effective.precision import cast
 from dave_jax.models.model import Forward
+from dave_jax.models.network import Network, in_half
 
 
 @dataclasses.dataclass(frozen=True)
@@ -36,3 +37,15 @@ class InPrecision:
         """Logits of one normalised image."""
         logits = self.network(cast(params, self.dtype), image.astype(self.dtype), decomposition)
         return logits.astype(image.dtype)
+
+
+def in_precision(forward: Forward, params: Any, precision: str | None) -> Forward:
+    """The forward pass that computes in a type: itself, where it does so in any case.
+
+    Args:
+        forward: the forward pass; of a network of ours if the type is bfloat16.
+        params: its parameters.
+        precision: `bfloat16`, or `float32`, which stands for the images' own type unless the parameters are in bfloat16.
+    """
+    half = isinstance(forward, Network) and in_half(params)
+    return forward if half == (precision == "bfloat16") else InPrecision(forward, precision or "float32")

@@ -5,6 +5,7 @@ from collections.abc import Callable
 from typing import Any
 
 from convert_weights.table import flatten, unflatten
+from dave_jax.effective.precision import narrow, wide
 from dave_jax.models.families import family_of
 from dave_jax.models.image_text import ImageText
 from dave_jax.models.model import Model
@@ -48,7 +49,9 @@ def at_image_size(model: Model, image_size: tuple[int, int]) -> Model:
     if not isinstance(model.forward, ViT | Swin):
         return dataclasses.replace(model, preprocessing=preprocessing)
     config, changes = resampled_at(model.forward.config, image_size)
-    params = unflatten({path: changes[path](leaf) if path in changes else leaf for path, leaf in flatten(model.params).items()})
+    params = unflatten(
+        {path: narrow(changes[path](wide(leaf)), leaf) if path in changes else leaf for path, leaf in flatten(model.params).items()}
+    )
     return dataclasses.replace(model, params=params, forward=type(model.forward)(config), preprocessing=preprocessing)
 
 

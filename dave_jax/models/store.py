@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 from safetensors.numpy import save_file
 
@@ -35,6 +36,7 @@ from dave_jax.models.vit_config import ViTConfig
 
 _ENTRY, _VERSION = "dave_jax", 1
 _SCALE = ".scale"
+_HALF = jnp.bfloat16
 TOKENIZER = "tokenizer.json"
 """The file of a text tower's vocabulary."""
 
@@ -88,7 +90,7 @@ def save(model: Model, directory: str | os.PathLike, *, quantise: bool = False) 
     path.parent.mkdir(parents=True, exist_ok=True)
     arrays: dict[str, np.ndarray] = {}
     for key, leaf in flatten(model.params).items():
-        array = np.asarray(leaf, np.float32)
+        array = np.asarray(leaf, leaf.dtype if leaf.dtype == _HALF and not quantise else np.float32)
         if quantise and key.endswith("/kernel"):
             arrays[key], arrays[key + _SCALE] = _quantise(array)
         else:
@@ -122,12 +124,15 @@ def check_folder(directory: str | os.PathLike) -> None:
         raise ValueError(f"{str(words)!r} is of another origin, and would be overwritten. Choose another folder.")
 
 
-def read(location: str | os.PathLike, *, image_size: tuple[int, int] | None = None, place: str | None = None) -> Model:
+def read(
+    location: str | os.PathLike, *, image_size: tuple[int, int] | None = None, dtype: str | None = None, place: str | None = None
+) -> Model:
     """Read what `save` wrote: a folder, or its file.
 
     Args:
         location: of the folder or file.
         image_size: another height and width than the stored one; a position embedding is resampled as its source does it.
+        dtype: of the parameters, `float32` or `bfloat16`; None takes that of the model that was saved.
         place: what to call the location in the model's `source`; None takes its path.
 
     Raises:
@@ -149,6 +154,7 @@ def read(location: str | os.PathLike, *, image_size: tuple[int, int] | None = No
             raise ValueError(f"no network of {list(FAMILIES)}; update it")
         config, preprocessing = _config(family, stored[family]), Preprocessing(**_tuples(stored["preprocessing"]))
         dave_config, names = DaveConfig(**stored["dave_config"]), stored["class_names"]
+        dtype = dtype or ("bfloat16" if stored.get("dtype") == "bfloat16" else "float32")
         name, source = str(stored["name"]), str(stored["source"])
     except (KeyError, TypeError, ValueError) as error:
         raise ValueError(f"The metadata of {str(path)!r} must describe a model of dave_jax; they do not ({error}).") from error
@@ -163,7 +169,7 @@ def read(location: str | os.PathLike, *, image_size: tuple[int, int] | None = No
     expected = jax.eval_shape(lambda: FAMILIES[family].init_params(jax.random.key(0), config))
     rows = [Entry(key, key, np.asarray) for key in flatten(expected)]
     return kind(
-        params=jax.device_put(convert(_Dequantised(checkpoint), rows, expected, adapt=adapt, what=str(path))),
+        params=jax.device_put(convert(_Dequantised(checkpoint), rows, expected, adapt=adapt, what=str(path), dtype=dtype)),
         forward=FAMILIES[family].network(config),
         config=dave_config,
         preprocessing=dataclasses.replace(preprocessing, image_size=size),
@@ -208,6 +214,7 @@ def _description(model: Model, family: str) -> dict[str, Any]:
     network: Any = model.forward
     fields = dataclasses.asdict(model.tokenizer) if isinstance(model, ImageText) and model.tokenizer else {}
     tokenizer = {"tokenizer": {name: value for name, value in fields.items() if name != "source"}} if fields else {}
+    half = {"dtype": "bfloat16"} if any(leaf.dtype == _HALF for leaf in jax.tree.leaves(model.params)) else {}
     settings = {
         name: value if value is None or isinstance(value, (int, str)) else float(value) for name, value in vars(model.config).items()
     }
@@ -219,6 +226,7 @@ def _description(model: Model, family: str) -> dict[str, Any]:
         "preprocessing": dataclasses.asdict(model.preprocessing),
         "class_names": model.class_names,
         "dave_config": settings,
+        **half,
         **tokenizer,
     }
 

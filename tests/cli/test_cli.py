@@ -16,9 +16,9 @@ def test_models_lists_names_and_marks_presets(capsys):
     assert main(["models"]) == 0
     lines = capsys.readouterr().out.splitlines()
     assert [line.split()[0] for line in lines] == dave.known_models()
-    assert main(["models", "deit_small_patch16*"]) == 0
+    assert main(["models", "--filter", "deit_small_patch16*"]) == 0
     assert capsys.readouterr().out == "deit_small_patch16_224.fb_in1k  noise_alpha 0.5, the authors' preset\n"
-    assert main(["models", "deit3_small", "--json"]) == 0
+    assert main(["models", "--filter", "deit3_small", "--json"]) == 0
     listed = {row["name"]: row["noise_alpha"] for row in json.loads(capsys.readouterr().out)}
     assert listed["deit3_small_patch16_224.fb_in1k"] == 0.5 and listed["deit3_small_patch16_384.fb_in1k"] is None
 
@@ -68,8 +68,8 @@ BAD = [
     (["calibrate", "text.jpg"], "'text.jpg' is not a photograph"),
     (["calibrate", "cat.png", "--tolerance", "0"], "tolerance is a change of probability"),
     (["calibrate", "cat.png", "-o", "curve.txt"], "an image file such as calibration.png"),
-    (["models", "vit_smalll"], "Near names: vit_small"),
-    (["models", "?"], "Without a pattern all are listed"),
+    (["models", "--filter", "vit_smalll"], "Near names: vit_small"),
+    (["models", "--filter", "?"], "Without --filter all are listed"),
 ]
 
 
