@@ -203,7 +203,9 @@ def test_an_argument_means_the_same_everywhere():
     annotations: dict[str, dict[str, set[str]]] = {}
     for name, function in FUNCTIONS.items():
         for parameter in inspect.signature(function).parameters.values():
-            annotations.setdefault(parameter.name, {}).setdefault(str(parameter.annotation).removesuffix(" | None"), set()).add(name)
+            annotations.setdefault(parameter.name, {}).setdefault(
+                inspect.formatannotation(parameter.annotation).removesuffix(" | None"), set()
+            ).add(name)
     # `postprocess` takes what `explain(raw=True)` gives; an nnx and a linen module; of a function that is traced, any tree of arrays
     two_things = {"raw", "module", "image"}
     assert not {name: found for name, found in annotations.items() if len(found) > 1 and name not in two_things}

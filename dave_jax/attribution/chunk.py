@@ -21,7 +21,7 @@ MOST = {"cpu": 8}
 
 def device_memory() -> int:
     """Bytes of memory of the default device, or a guess of 8 GiB where it does not say."""
-    device = jax.devices()[0]
+    device = jax.local_devices()[0]  # of a device of another process nothing is told
     if device.platform == "cpu" and hasattr(os, "sysconf"):
         return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
     stats = device.memory_stats() or {}
@@ -29,8 +29,8 @@ def device_memory() -> int:
 
 
 @partial(jax.jit, static_argnums=(0, 1))  # for its cache: an image size and model seen before are not traced again
-def _residuals(forward: Any, rules: Decomposition, params: Any, image: Array) -> Any:
-    return jax.vjp(lambda image: forward(params, image, rules), image)[1]
+def _residuals(forward: Any, rules: Decomposition, params: Any, images: Array) -> Any:
+    return jax.vjp(jax.vmap(lambda image: forward(params, image, rules)), images)[1]
 
 
 def sample_bytes(forward: Any, params: Any, image: jax.ShapeDtypeStruct, rules: Decomposition, num_targets: int) -> int:
@@ -39,7 +39,11 @@ def sample_bytes(forward: Any, params: Any, image: jax.ShapeDtypeStruct, rules: 
     def total(tree):
         return sum(leaf.size * leaf.dtype.itemsize for leaf in jax.tree.leaves(tree))
 
-    kept = total(_residuals.eval_shape(forward, rules, params, image)) - total(params)  # residuals hold the parameters too
+    def of(count):
+        images = jax.ShapeDtypeStruct((count, *image.shape), image.dtype)
+        return total(_residuals.eval_shape(forward, rules, params, images))
+
+    kept = of(2) - of(1)  # residuals hold parameters too, which do not grow
     return 2 * max(kept, 0) + (2 + num_targets) * image.size * image.dtype.itemsize
 
 

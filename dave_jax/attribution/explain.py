@@ -8,6 +8,7 @@ DAVE, arXiv 2602.06613, eqs. 6 to 9. Images run one after the other, an image's 
 devices both axes can be spread: pass a mesh.
 """
 
+import dataclasses
 from functools import partial
 from typing import Any, Literal
 
@@ -83,6 +84,8 @@ def explain(
     if return_samples and config.aggregation == "streaming_mean":
         raise ValueError("aggregation='streaming_mean' never holds the samples; use aggregation='mean' with return_samples=True.")
     image_ids = as_image_ids(image_ids, images)
+    if return_samples and config.mad_pilot is None:
+        config = dataclasses.replace(config, mad_pilot=config.num_samples)
     config = fitted(
         config,
         model,
@@ -95,7 +98,12 @@ def explain(
         raise ValueError(
             f"mad_pilot={config.mad_pilot} does not hold all {config.num_samples} samples; leave it out with return_samples=True."
         )
-    maps, samples = _explain(model.forward, rules, model.params, images, cotangents, key, image_ids, config, raw, return_samples, mesh)
+    params = model.params
+    if mesh is not None:
+        whole, spread = NamedSharding(mesh, PartitionSpec()), NamedSharding(mesh, _by_images(mesh))
+        params, key = jax.device_put((params, key), whole)
+        cotangents, image_ids = jax.device_put((cotangents, image_ids), spread)
+    maps, samples = _explain(model.forward, rules, params, images, cotangents, key, image_ids, config, raw, return_samples, mesh)
     if single:
         maps, samples = maps[:, 0], None if samples is None else samples[:, 0]
     return (maps, samples) if return_samples else maps

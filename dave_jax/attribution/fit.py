@@ -84,5 +84,8 @@ def _gathers(config: DaveConfig) -> bool | None:
     """Whether a gathering warp is exact for the ranges; None where they are traced and cannot be looked at."""
     if config.random_padding:
         return False  # it shrinks the axes by different factors before the rotation
-    values = (config.rotation, config.scale_max)
-    return None if any(isinstance(value, Tracer) for value in values) else reach(*(float(value) for value in values)) <= WIDEST
+    values = (config.rotation, config.scale_min, config.scale_max)
+    if any(isinstance(value, Tracer) for value in values):
+        return None
+    angle, *scales = (float(value) for value in values)
+    return reach(angle, max(scales)) <= WIDEST

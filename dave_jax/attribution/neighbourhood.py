@@ -94,7 +94,7 @@ def attribute_image(
 def _robust_mean(one: Callable[[Array], Array], config: DaveConfig, axis: str | None) -> Array:
     """`mad_mean` or `biweight` in the memory of `mad_pilot` samples: these are held, for the bounds; others are added up as they come."""
     count, pilot, chunk = config.num_samples, config.mad_pilot or config.num_samples, config.chunk_size or 1
-    places = np.arange(pilot) * count // pilot  # spread over the noise levels
+    places = pilot_numbers(count, pilot)
     samples = jax.lax.map(one, _mine(places, axis), batch_size=chunk)
     bounds = _by_pixels(lambda values: mad_bounds(values, config.mad_threshold), samples, axis)
 
@@ -108,6 +108,18 @@ def _robust_mean(one: Callable[[Array], Array], config: DaveConfig, axis: str | 
         total = jax.tree.map(jnp.add, total, sum_over(lambda number: with_weight(one(number)), others, chunk))
     total, weight = _total(total, axis)
     return total / jnp.maximum(weight, jnp.finfo(weight.dtype).tiny)
+
+
+def pilot_numbers(count: int, pilot: int) -> Integer[np.ndarray, " pilot"]:
+    """Which samples the bounds are taken from: one of each of `pilot` equal parts, at places that follow no period of the sampler's.
+
+    Example:
+        >>> pilot_numbers(8, 8).tolist(), pilot_numbers(8, 2).tolist()
+        ([0, 1, 2, 3, 4, 5, 6, 7], [0, 6])
+    """
+    starts = np.arange(pilot + 1) * count // pilot
+    within = np.arange(pilot) * 0.6180339887 % 1.0  # the golden ratio's multiples
+    return starts[:-1] + (within * np.diff(starts)).astype(int)
 
 
 def _mine(numbers: np.ndarray, axis: str | None) -> Integer[Array, " n"]:

@@ -10,10 +10,11 @@ from importlib.metadata import version
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 from jaxtyping import PRNGKeyArray
 
-from dave_jax.attribution.chunk import default_chunk
+from dave_jax.attribution.fit import fitted
 from dave_jax.batch.engine import compile_program
 from dave_jax.batch.listing import Photographs, fingerprint, list_photographs
 from dave_jax.batch.maps import Maps, open_maps
@@ -25,6 +26,9 @@ from dave_jax.config import DaveConfig
 from dave_jax.effective.decomposition import Decomposition, resolve
 from dave_jax.evaluation.settings import as_json
 from dave_jax.models.model import Model
+
+_LEFT_OPEN = ("chunk_size", "precision", "warp_adjoint", "mad_pilot")
+"""Settings that may be None."""
 
 PER_DEVICE = 8
 """Images of a batch for each device of a process, unless told otherwise: what a killed run computes again."""
@@ -134,8 +138,9 @@ def prepare(
     wanted = parse_targets(model, targets)
     classes, unfit = targets_of(wanted, photographs, model)
     stored = (read_attributes(open_folder(place), place) or {}).get("run")
-    config = _with_chunk(model.config if config is None else config, stored, model, rules, wanted)
-    size = batch_size or (stored or {}).get("batch_size") or min(len(photographs.names), PER_DEVICE * jax.local_device_count())
+    config = _decided(model.config if config is None else config, stored, model, rules, wanted)
+    size = batch_size or (stored or {}).get("batch_size") or PER_DEVICE * jax.local_device_count()
+    size = min(size, len(photographs.names))
     run = _describe(model, photographs, wanted, key, config, rules) | {"dtype": dtype, "batch_size": size}
     if stored is not None:
         check_run(stored, run, place)
@@ -195,15 +200,13 @@ def plan(job: Job) -> dict[str, Any]:
     }
 
 
-def _with_chunk(config: DaveConfig, stored: dict[str, Any] | None, model: Model, rules: Decomposition, wanted: Wanted) -> DaveConfig:
-    """The settings with a chunk: theirs, that of the store, or what fits."""
-    if config.chunk_size is not None:
-        return config
+def _decided(config: DaveConfig, stored: dict[str, Any] | None, model: Model, rules: Decomposition, wanted: Wanted) -> DaveConfig:
+    """The settings with what they leave open: as the store has it, or what suits this device; so that a run goes on alike on another."""
     if stored is not None and stored["config"]["num_samples"] == config.num_samples:
-        return dataclasses.replace(config, chunk_size=stored["config"]["chunk_size"])
-    shape = (*model.preprocessing.image_size, 3)
-    chunk = default_chunk(model.forward, model.params, shape, rules, config.num_samples, wanted.count)
-    return dataclasses.replace(config, chunk_size=chunk)
+        open_ = {name: stored["config"].get(name) for name in _LEFT_OPEN if getattr(config, name) is None}
+        config = dataclasses.replace(config, **open_)
+    image = jax.ShapeDtypeStruct((*model.preprocessing.image_size, 3), jnp.float32)
+    return fitted(config, model, rules, image, wanted.count)
 
 
 def _describe(

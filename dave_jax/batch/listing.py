@@ -165,7 +165,7 @@ def _folder(path: Path) -> Photographs:
 
 
 def _csv_rows(path: Path) -> list[tuple[str, Any]]:
-    with path.open(newline="", encoding="utf-8") as file:
+    with path.open(newline="", encoding="utf-8-sig") as file:  # spreadsheets put a mark in front
         reader = csv.DictReader(file)
         if "path" not in (reader.fieldnames or ()):
             raise ValueError(f"The first line of {str(path)!r} must name a column path, and target if you like; got {reader.fieldnames}.")

@@ -76,11 +76,12 @@ def run(work: Work, store: Store, *, num_workers: int, retry_failed: bool, progr
         stop: asked before each batch; when it says so, what is in flight is finished.
     """
     start, computed, program = time.perf_counter(), 0, None
-    pending_of = partial(store.pending, retry_failed)
+    pending_of, stopped = partial(store.pending, retry_failed), False
     while True:
         pending, members = agree(pending_of)
         pending_of = store.pending
-        if not pending or stop():
+        stopped = bool(pending) and stop()
+        if not pending or stopped:
             break
         mine = pending[members.index(jax.process_index()) :: len(members)]
         if mine:
@@ -90,12 +91,13 @@ def run(work: Work, store: Store, *, num_workers: int, retry_failed: bool, progr
             with Progress(store.layout.count, done, share, progress, jax.process_index()) as shown:
                 _compute(work, program, store, mine, num_workers, shown, stop)
                 computed += shown.computed
-        if stop():  # without the others, who may have far to go
+        stopped = stop()
+        if stopped:  # without the others, who may have far to go
             break
     status = store.status()
     explained, failed = (int(np.sum(status == value)) for value in (EXPLAINED, FAILED))
     seconds = round(time.perf_counter() - start, 3)
-    return Outcome(len(status), explained, failed, computed, seconds, stopped=explained + failed < len(status))
+    return Outcome(len(status), explained, failed, computed, seconds, stopped=stopped or explained + failed < len(status))
 
 
 def _length(store: Store, batch: int) -> int:
@@ -136,8 +138,17 @@ def _finish(batch: int, content: Mapping[str, np.ndarray], arrays: Any, work: Wo
     values["name"] = np.stack([as_bytes(name, writer.store.layout.name_bytes) for name in names])
     values["reason"] = np.stack([as_bytes(reason, REASON_BYTES) for reason in reasons])
     values["status"] = np.where(failed, FAILED, EXPLAINED).astype(np.uint8)
-    writer.put(batch, values)
+    writer.put(batch, _keep_explained(batch, values, failed, writer.store))
     progress.add(batch, len(names), int(failed.sum()))
+
+
+def _keep_explained(batch: int, values: dict[str, np.ndarray], failed: np.ndarray, store: Store) -> dict[str, np.ndarray]:
+    """The values, but for photographs that failed now and were explained before (in a retry of others): what the store has of those."""
+    if not failed.any():
+        return values
+    before = store.read(batch)
+    lost = failed & (before["status"] == EXPLAINED)
+    return {name: np.where(lost.reshape(-1, *[1] * (value.ndim - 1)), before[name], value) for name, value in values.items()}
 
 
 class _Writer:

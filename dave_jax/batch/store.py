@@ -114,6 +114,12 @@ class Store:
             told(f"Writing to {self.place!r}", future.result, 5 * SECONDS)
         told(f"Writing to {self.place!r}", self.arrays["status"][rows].write(values["status"]).result, 5 * SECONDS)
 
+    def read(self, batch: int) -> dict[str, np.ndarray]:
+        """What the store has of a batch."""
+        rows = self.rows(batch)
+        started = {name: array[rows].read() for name, array in self.arrays.items()}
+        return {name: told(f"Reading {self.place!r}", future.result, 5 * SECONDS) for name, future in started.items()}
+
     def status(self) -> np.ndarray:
         """Of each photograph."""
         return told(f"Reading {self.place!r}", self.arrays["status"].read().result, 5 * SECONDS)

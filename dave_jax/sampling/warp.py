@@ -9,6 +9,8 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
+from dave_jax.effective.precision import narrow, wide_dtype
+
 Matrix = Float[Array, "3 3"]
 
 
@@ -29,8 +31,9 @@ def warp(image: Float[Array, "h w channels"], matrix: Matrix) -> Float[Array, "h
         [[0.0, 0.0], [0.0, 2.0]]
     """
     height, width, channels = image.shape
-    rows, columns = jnp.arange(height, dtype=image.dtype)[:, None], jnp.arange(width, dtype=image.dtype)[None, :]
-    inverse = inverse_affine(matrix).astype(image.dtype)
+    dtype = wide_dtype(image)  # half precision counts no further than 256 pixels
+    rows, columns = jnp.arange(height, dtype=dtype)[:, None], jnp.arange(width, dtype=dtype)[None, :]
+    inverse = inverse_affine(matrix).astype(dtype)
     x = inverse[0, 0] * columns + inverse[0, 1] * rows + inverse[0, 2]
     y = inverse[1, 0] * columns + inverse[1, 1] * rows + inverse[1, 2]
     left, top = jnp.floor(x), jnp.floor(y)
@@ -39,7 +42,7 @@ def warp(image: Float[Array, "h w channels"], matrix: Matrix) -> Float[Array, "h
     for corner_x, weight_x in ((left, 1.0 - (x - left)), (left + 1.0, x - left)):
         for corner_y, weight_y in ((top, 1.0 - (y - top)), (top + 1.0, y - top)):
             inside = (corner_x >= 0) & (corner_x <= width - 1) & (corner_y >= 0) & (corner_y <= height - 1)
-            weight = jnp.where(inside, weight_x * weight_y, 0.0).reshape(-1, 1)
+            weight = narrow(jnp.where(inside, weight_x * weight_y, 0.0).reshape(-1, 1), image)
             index = jnp.clip(corner_y, 0, height - 1) * width + jnp.clip(corner_x, 0, width - 1)
             output += weight * pixels.at[index.astype(jnp.int32).ravel()].get(mode="promise_in_bounds")
     return output.reshape(image.shape)
@@ -81,7 +84,7 @@ def _forward(image, matrix):
 
 def _adjoint(matrix, cotangent):
     height, width, channels = cotangent.shape
-    dtype = cotangent.dtype
+    dtype = wide_dtype(cotangent)
     rows, columns = jnp.arange(height, dtype=dtype)[:, None], jnp.arange(width, dtype=dtype)[None, :]
     there, back = matrix.astype(dtype), inverse_affine(matrix).astype(dtype)
     left = jnp.floor(there[0, 0] * columns + there[0, 1] * rows + there[0, 2])
@@ -96,7 +99,7 @@ def _adjoint(matrix, cotangent):
             weight = jnp.maximum(0.0, 1.0 - jnp.abs(from_x)) * jnp.maximum(0.0, 1.0 - jnp.abs(from_y))
             inside = (x >= 0) & (x <= width - 1) & (y >= 0) & (y <= height - 1)
             index = jnp.clip(y, 0, height - 1) * width + jnp.clip(x, 0, width - 1)
-            weight = jnp.where(inside, weight, 0.0).reshape(-1, 1)
+            weight = narrow(jnp.where(inside, weight, 0.0).reshape(-1, 1), cotangent)
             total += weight * pixels.at[index.astype(jnp.int32).ravel()].get(mode="promise_in_bounds")
     return total.reshape(cotangent.shape), jnp.zeros_like(matrix)
 

@@ -10,6 +10,7 @@ import pytest
 import dave_jax as dave
 from dave_jax.attribution.explain import _explain
 from dave_jax.attribution.fit import fitted
+from dave_jax.attribution.neighbourhood import pilot_numbers
 from dave_jax.effective.decomposition import effective
 from dave_jax.evaluation.similarity import pearson
 from dave_jax.testing import tiny_model
@@ -75,10 +76,10 @@ def test_pilot_of_all_samples_is_mad_mean(images):
 
 
 def test_pilot_takes_the_bounds_from_its_samples_alone(images):
-    """The slow version: median and deviation of every second sample, the mean of all that lie within."""
+    """The slow version: median and deviation of half of the samples, the mean of all that lie within."""
     _, samples = dave.explain(tiny_model(), images, [0, 1], key=KEY, config=CONFIG, raw=True, return_samples=True)
     samples = np.asarray(samples)
-    some = np.sort(samples[:, ::2], axis=1)
+    some = np.sort(samples[:, pilot_numbers(8, 4)], axis=1)
     centre = some[:, 1]  # the lower of the two in the middle
     radius = 2.5 * (1.4826 * np.sort(np.abs(some - centre[:, None]), axis=1)[:, 1] + 1e-8)
     keep = np.abs(samples - centre[:, None]) <= radius[:, None]
@@ -122,3 +123,17 @@ def test_samples_that_a_pilot_does_not_hold(images):
         dave.explain(tiny_model(), images, [0, 1], key=KEY, config=dataclasses.replace(CONFIG, mad_pilot=4), return_samples=True)
     with pytest.raises(ValueError, match="mad_pilot must be between 1 and num_samples=8"):
         dataclasses.replace(CONFIG, mad_pilot=9)
+
+
+def test_a_pilot_follows_no_period():
+    """Every second sample of a lattice is flipped: a pilot of every second number would see flips alone."""
+    for count, pilot in ((64, 32), (100, 50), (128, 32), (1000, 64)):
+        numbers = pilot_numbers(count, pilot)
+        assert len(set(numbers.tolist())) == pilot and numbers.min() >= 0 and numbers.max() < count
+        assert 0.3 < np.mean(numbers % 2) < 0.7
+
+
+def test_samples_are_held_where_they_are_wanted(images, monkeypatch):
+    monkeypatch.setattr("dave_jax.attribution.fit.device_memory", lambda: 2**10)
+    config = dataclasses.replace(CONFIG, num_samples=40)
+    assert dave.explain(tiny_model(), images, [0, 1], key=KEY, config=config, return_samples=True)[1].shape[1] == 40

@@ -93,3 +93,10 @@ def test_up_to_eight_devices():
     environment = os.environ | {"XLA_FLAGS": "--xla_force_host_platform_device_count=8"}
     done = subprocess.run([sys.executable, "-c", EIGHT], env=environment, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr[-2000:] + done.stdout
+
+
+def test_what_lies_on_one_device_goes_where_it_is_needed():
+    device, mesh = jax.devices()[1], jax.make_mesh((2,), ("data",))
+    model, images, targets, key = jax.device_put((tiny_model(), IMAGES, jnp.array([0, 1]), KEY), device)
+    found = dave.explain(model, images, targets, key=key, config=CONFIG, mesh=mesh)
+    np.testing.assert_allclose(found, dave.explain(tiny_model(), IMAGES, [0, 1], key=KEY, config=CONFIG), atol=1e-5)

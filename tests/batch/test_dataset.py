@@ -110,6 +110,26 @@ def test_what_failed_is_tried_again_on_request(job, whole, photos, tmp_path):
     np.testing.assert_array_equal(dave.open_maps(place).targets[3], dave.open_maps(place).targets[2])
 
 
+def test_a_retry_keeps_what_was_explained(job, whole, photos, tmp_path):
+    """A file of the same batch that is away now: its map stays, and so does the whole store."""
+    other = dataclasses.replace(job, place=str(tmp_path / "kept.zarr"))
+    execute(other)
+    content = (photos / "0.png").read_bytes()
+    try:
+        (photos / "0.png").unlink()
+        outcome = execute(other, retry_failed=True)
+    finally:
+        (photos / "0.png").write_bytes(content)
+    assert outcome.computed > 0 and dave.open_maps(other.place).status[0] == 1
+    assert files(other.place) == files(job.place)
+
+
+def test_a_retry_that_is_stopped_says_so(job, whole, tmp_path):
+    other = dataclasses.replace(job, place=str(tmp_path / "stopped_retry.zarr"))
+    execute(other)
+    assert execute(other, retry_failed=True, stop=lambda: True).stopped
+
+
 @pytest.mark.parametrize(
     ("change", "difference"),
     [
@@ -142,7 +162,9 @@ def test_the_store_tells_what_its_maps_depend_on(model, whole):
     run = whole.attributes["run"]
     assert run["dave_jax"] == dave.__version__ and run["model"]["name"] == "tiny" and len(run["model"]["checksum"]) == 16
     config = dave.DaveConfig(**run["config"])
-    assert config == dataclasses.replace(model.config, chunk_size=config.chunk_size)
+    decided = {name: getattr(config, name) for name in ("chunk_size", "precision", "warp_adjoint", "mad_pilot")}
+    assert None not in decided.values()  # by the first run, for every machine that goes on with it
+    assert config == dataclasses.replace(model.config, **decided)
     assert json.loads(json.dumps(run)) == run
 
 

@@ -103,3 +103,15 @@ def test_zeros_come_in_from_outside(key):
 def test_inverse_affine(x64):
     matrix = MATRICES["shear"]()
     assert jnp.allclose(inverse_affine(matrix) @ matrix, jnp.eye(3), rtol=0, atol=1e-14)
+
+
+@pytest.mark.parametrize("dtype", [jnp.bfloat16, jnp.float16])
+def test_half_precision_rounds_values_and_not_places(dtype, key):
+    """Past 256 pixels bfloat16 has no odd numbers: coordinates and indices must not be in it."""
+    image = jax.random.normal(key, (300, 300, 1)).astype(dtype)
+    matrix = translation(3.0, 0.0)
+    for move in (warp, warp_gathering):
+        moved, pull = jax.vjp(lambda image, move=move: move(image, matrix), image)
+        assert moved.dtype == dtype
+        assert jnp.array_equal(moved[:, 3:], image[:, :-3])
+        assert jnp.array_equal(pull(moved)[0][:, :-3], image[:, :-3])
