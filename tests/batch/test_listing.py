@@ -157,3 +157,8 @@ def test_targets_are_labels_classes_or_the_most_probable(tmp_path):
     for wrong in ("top-6", "top-0", ["top-1", "2"], "5", "zebra", []):
         with pytest.raises(ValueError):
             parse_targets(model, wrong)
+
+
+def test_photographs_in_memory_are_told_apart_by_their_pixels():
+    first, second = (list_photographs([np.full((4, 4, 3), value, np.uint8)]) for value in (1, 2))
+    assert fingerprint(first) == fingerprint(list_photographs([np.full((4, 4, 3), 1, np.uint8)])) != fingerprint(second)
