@@ -11,22 +11,22 @@ import jax.numpy as jnp
 from jaxtyping import Array
 
 
-def wide_dtype(x: Array) -> Any:
+def wide_dtype(x: Any) -> Any:
     """The type to compute in where digits matter: float32 for half precision, else that of `x`."""
     return jnp.float32 if jnp.finfo(x.dtype).bits < 32 else x.dtype
 
 
-def wide(x: Array) -> Array:
+def wide(x: Any) -> Array:
     """The same numbers in `wide_dtype`.
 
     Example:
         >>> wide(jnp.ones(2, jnp.bfloat16)).dtype, wide(jnp.ones(2)).dtype
         (dtype('float32'), dtype('float32'))
     """
-    return x.astype(wide_dtype(x))
+    return jnp.asarray(x, wide_dtype(x))
 
 
-def narrow(x: Array, like: Array) -> Array:
+def narrow(x: Array, like: Any) -> Array:
     """Rounded to the type of `like`."""
     return x.astype(like.dtype)
 

@@ -29,6 +29,7 @@ def attribution(images, model=None, **changes):
     return dave.explain(model or tiny_model(), images, [0, 1], key=KEY, config=dataclasses.replace(CONFIG, **changes), raw=True)
 
 
+@pytest.mark.slow
 def test_gathering_warp_gives_the_same_map(images):
     scattered, gathered = attribution(images, warp_adjoint="scatter"), attribution(images, warp_adjoint="gather")
     assert float(jnp.abs(scattered - gathered).max()) < 2e-6 * float(jnp.abs(scattered).max())  # other orders of the same sums
@@ -89,6 +90,7 @@ def test_pilot_takes_the_bounds_from_its_samples_alone(images):
     assert away.mean() < 1e-3  # a sample that lies on the bound to within rounding falls on either side
 
 
+@pytest.mark.slow
 def test_pilot_bounds_the_memory(images):
     model = tiny_model()
 
@@ -133,6 +135,7 @@ def test_a_pilot_follows_no_period():
         assert 0.3 < np.mean(numbers % 2) < 0.7
 
 
+@pytest.mark.slow
 def test_samples_are_held_where_they_are_wanted(images, monkeypatch):
     monkeypatch.setattr("dave_jax.attribution.fit.device_memory", lambda: 2**10)
     config = dataclasses.replace(CONFIG, num_samples=40)

@@ -44,10 +44,12 @@ def test_no_meeting_scatters_and_no_dynamic_shapes(platform, changes):
     assert "tensor<?" not in text and "dynamic_gather" not in text and "dynamic_reshape" not in text
 
 
+@pytest.mark.slow
 def test_the_scattering_warp_would_be_found():
     assert scatters(lowered("cpu", warp_adjoint="scatter"))
 
 
+@pytest.mark.slow
 def test_products_of_half_precision_accumulate_in_float32():
     """Attention's two products ask for float32; the others round once, after an accumulation that is the hardware's."""
     products = re.findall(r"stablehlo\.dot_general.*", lowered("tpu"))

@@ -45,6 +45,7 @@ def test_two_devices_give_the_same_attributions(axis, changes):
     assert np.mean(away > 1e-5) < 1e-3  # a sample on MAD's bound to within rounding falls on either side
 
 
+@pytest.mark.slow
 def test_images_already_on_their_devices():
     mesh = jax.make_mesh((2,), ("data",))
     images = jax.device_put(IMAGES, jax.NamedSharding(mesh, jax.P("data")))
@@ -95,6 +96,7 @@ def test_up_to_eight_devices():
     assert done.returncode == 0, done.stderr[-2000:] + done.stdout
 
 
+@pytest.mark.slow
 def test_what_lies_on_one_device_goes_where_it_is_needed():
     device, mesh = jax.devices()[1], jax.make_mesh((2,), ("data",))
     model, images, targets, key = jax.device_put((tiny_model(), IMAGES, jnp.array([0, 1]), KEY), device)

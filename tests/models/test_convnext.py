@@ -34,6 +34,7 @@ def test_the_tiered_stem_has_half_the_width_in_multiples_of_8(width, first):
     assert ConvNeXtConfig(**SMALL | {"stem": "overlap_tiered", "widths": (width, 8)}).stem_widths == (first, width)
 
 
+@pytest.mark.slow
 def test_the_least_image():
     config = ConvNeXtConfig(**SMALL)
     network, params = ConvNeXt(config), init_params(jax.random.key(0), config)

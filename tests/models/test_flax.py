@@ -75,6 +75,7 @@ def images():
     return jax.random.normal(jax.random.key(1), (2, 8, 8, 3))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("make", [pytest.param(linen_model, marks=pytest.mark.slow), nnx_model])
 def test_a_module_is_the_function_that_it_calls(make, images):
     """Logits, gradients by the image under each decomposition, and maps."""

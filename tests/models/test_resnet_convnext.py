@@ -71,6 +71,7 @@ def test_every_decomposition_has_the_values_of_the_plain_twin(name):
         assert_close(values, everything(name)["plain"])
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("rules", ["gradient", "effective"])
 def test_the_traced_twin_has_the_same_derivative(name, rules):
     assert_close(everything(name)[rules], everything(name)[f"plain {rules}"])
