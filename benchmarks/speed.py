@@ -15,7 +15,6 @@ import argparse
 import dataclasses
 import os
 import statistics
-import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -25,7 +24,7 @@ os.environ.setdefault("XLA_PYTHON_CLIENT_PREALLOCATE", "false")  # PyTorch share
 import jax
 import jax.numpy as jnp
 from context import context, write
-from sample_cost import SIZES, Case, Disagreement, products
+from sample_cost import SIZES, Case, Disagreement, measure, products
 
 import dave_jax as dave
 from dave_jax.evaluation.similarity import pearson
@@ -40,19 +39,6 @@ def product_call(precision: str) -> tuple[Callable[[], Any], float]:
     left, right = (jax.random.normal(key, (size, size)).astype(precision) for key in jax.random.split(jax.random.key(0)))
     multiply = jax.jit(jnp.matmul)
     return lambda: multiply(left, right), 2.0 * size**3
-
-
-def by_turns(calls: dict[str, Callable[[], Any]], rounds: int) -> dict[str, list[float]]:
-    """Seconds of each call, the first one of each not counted."""
-    for call in calls.values():
-        jax.block_until_ready(call())
-    seconds = {name: [] for name in calls}
-    for _ in range(rounds):
-        for name, call in calls.items():
-            start = time.perf_counter()
-            jax.block_until_ready(call())
-            seconds[name].append(time.perf_counter() - start)
-    return seconds
 
 
 def variant(case: Case, precision: str, adjoint: str, chunk: int | None, classes: int) -> Callable[[], Any]:
@@ -91,7 +77,7 @@ def torch_calls(case: Case, name: str, chunk: int) -> dict[str, Callable[[], Any
     return calls
 
 
-def measure(size: str, given: argparse.Namespace) -> dict[str, Any]:
+def measure_model(size: str, given: argparse.Namespace) -> dict[str, Any]:
     """One model: check, then time."""
     case = Case.build(size, given.samples, None)
     chunks = [int(chunk) for chunk in given.chunks.split(",")] if given.chunks else [case.config.chunk_size or 1]
@@ -114,7 +100,9 @@ def measure(size: str, given: argparse.Namespace) -> dict[str, Any]:
         calls[f"product {precision}"], operations = product_call(precision)
     if given.torch:
         calls |= torch_calls(case, SIZES[size], chunks[-1])
-    seconds = by_turns(calls, given.rounds)
+    for call in calls.values():  # compiles
+        jax.block_until_ready(call())
+    seconds = measure(calls, given.rounds)
     required = products(case.model.forward.config, 1, case.model.forward.config.depth)
     rates = {precision: operations / min(seconds[f"product {precision}"]) for precision in precisions}
     rows = []
@@ -165,7 +153,7 @@ def main(arguments: list[str] | None = None) -> dict[str, Any]:
     before = context("dave-jax", "jax", "jaxlib", "torch", "numpy")
     models = []
     for size in given.models.split(","):
-        models.append(measure(size, given))
+        models.append(measure_model(size, given))
         print(table(models[-1]), flush=True)
     settings = {name: value for name, value in vars(given).items() if name != "output"}
     result = {"benchmark": "speed", "context": before | {"device": jax.devices()[0].device_kind}, "settings": settings, "models": models}

@@ -87,7 +87,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         sys.stdout.reconfigure(errors="backslashreplace")  # a file's name may hold what the terminal cannot show
     try:
         arguments = _parser().parse_args(argv)
-        module = {"batch": "scale", "evaluate": "evaluate", "probe": "probe"}.get(arguments.command, "commands")
+        module = {"batch": "batch_command", "evaluate": "evaluate", "probe": "probe"}.get(arguments.command, "commands")
         code = getattr(importlib.import_module(f"dave_jax.{module}"), arguments.command)(arguments)
         sys.stdout.flush()
         return code

@@ -11,8 +11,7 @@ from dave_jax.attribution.chunk import SHARE, default_chunk, device_memory
 from dave_jax.config import DaveConfig
 from dave_jax.effective.decomposition import Decomposition
 from dave_jax.models.model import Model
-from dave_jax.models.network import Network, in_half
-from dave_jax.models.precision import in_precision
+from dave_jax.models.network import Network, in_half, in_precision
 from dave_jax.sampling.warp import WIDEST, reach
 
 LEAST_PILOT = 32
@@ -68,9 +67,8 @@ def fitted(
     pilot = math.ceil(pilot / share) * share  # the same on every device
     chunk = config.chunk_size
     if chunk is None:
-        chunk = default_chunk(
-            in_precision(model.forward, model.params, precision), model.params, image.shape, rules, config.num_samples // share, num_targets
-        )
+        params = jax.eval_shape(lambda params: in_precision(model.forward, params, precision, image.dtype), model.params)
+        chunk = default_chunk(model.forward, params, image.shape, rules, config.num_samples // share, num_targets)
     return dataclasses.replace(
         config,
         precision=precision,

@@ -20,9 +20,8 @@ from jaxtyping import Array, Float, Integer, PRNGKeyArray
 from dave_jax.attribution.explain import as_image_ids
 from dave_jax.attribution.postprocess import divide_by_maximum
 from dave_jax.attribution.targets import as_cotangents
-from dave_jax.effective.precision import cast
 from dave_jax.models.model import Forward, Model, check_images, count_classes
-from dave_jax.models.network import Network, in_half
+from dave_jax.models.network import in_precision
 
 T = TypeVar("T")
 
@@ -110,8 +109,8 @@ def _attribute(
     key: PRNGKeyArray,
     image_ids: Integer[Array, " b"],
 ) -> Float[Array, "b k h w"]:
-    if isinstance(forward, Network) and in_half(params):  # methods look inside networks, and add what they find to images and cotangents
-        params = cast(params, images.dtype)
+    # methods look inside networks, and add what they find to images and cotangents
+    params = in_precision(forward, params, "float32", images.dtype)
 
     def one(job):
         image, cotangents, number = job

@@ -16,7 +16,7 @@ from dave_jax.attribution.chunk import sum_over
 from dave_jax.config import DaveConfig, Scalar
 from dave_jax.effective.decomposition import Decomposition
 from dave_jax.models.model import Forward
-from dave_jax.models.precision import in_precision
+from dave_jax.models.network import in_precision
 from dave_jax.sampling.noise import add_noise
 from dave_jax.sampling.samplers import sampler_called
 from dave_jax.sampling.transforms import Transform, apply_transform, pull_back
@@ -73,7 +73,7 @@ def attribute_image(
         axis: the mesh axis over which the samples are spread, inside `jax.shard_map`.
     """
     draw, like = sampler_called(config.sampler), jax.ShapeDtypeStruct(image.shape, image.dtype)
-    forward = in_precision(forward, params, config.precision)
+    params = in_precision(forward, params, config.precision, image.dtype)
     chunk = config.chunk_size or 1
 
     def one(number: Array) -> Float[Array, "k h w 3"]:

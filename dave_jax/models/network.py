@@ -8,7 +8,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float
 
 from dave_jax.effective.decomposition import Decomposition
-from dave_jax.effective.precision import narrow
+from dave_jax.effective.precision import cast, narrow
 
 
 class Network(abc.ABC):
@@ -39,3 +39,24 @@ def in_half(params: Any) -> bool:
         (True, False)
     """
     return any(leaf.dtype == jnp.bfloat16 for leaf in jax.tree.leaves(params))
+
+
+def in_precision(forward: Any, params: Any, precision: str | None, dtype: Any) -> Any:
+    """The parameters with which a network of ours computes in a precision: rounded once, and not in every pass.
+
+    Args:
+        forward: the forward pass; the parameters of one that is not ours stay as they are.
+        params: its parameters.
+        precision: `bfloat16`; or `float32`, which stands for the images' type where the parameters are in bfloat16.
+        dtype: the images' type.
+
+    Example:
+        >>> from dave_jax.testing import tiny_model
+        >>> model = tiny_model()
+        >>> half = in_precision(model.forward, model.params, "bfloat16", jnp.float32)
+        >>> in_half(half), in_half(in_precision(model.forward, half, "float32", jnp.float32))
+        (True, False)
+    """
+    if not isinstance(forward, Network) or in_half(params) == (precision == "bfloat16"):
+        return params
+    return cast(params, jnp.bfloat16 if precision == "bfloat16" else dtype)

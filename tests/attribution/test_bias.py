@@ -67,6 +67,7 @@ def test_a_term_is_what_its_bias_does(x64):
     assert parts.place.shape == (4, 4)
 
 
+@pytest.mark.slow
 def test_place_is_the_part_of_patches(x64):
     """Without a class token every token is a patch: the map holds all terms but those after pooling."""
     model = double(tiny_model(pooling="avg", final_norm="pooled", class_token=False))

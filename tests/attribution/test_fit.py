@@ -30,15 +30,21 @@ def attribution(images, model=None, **changes):
 
 
 @pytest.mark.slow
-def test_gathering_warp_gives_the_same_map(images):
-    scattered, gathered = attribution(images, warp_adjoint="scatter"), attribution(images, warp_adjoint="gather")
+@pytest.mark.parametrize("changes", [{}, {"scale_max": 1.9, "rotation": 1.0}], ids=str)
+def test_gathering_warp_gives_the_same_map(images, changes):
+    scattered, gathered = (attribution(images, warp_adjoint=adjoint, **changes) for adjoint in ("scatter", "gather"))
     assert float(jnp.abs(scattered - gathered).max()) < 2e-6 * float(jnp.abs(scattered).max())  # other orders of the same sums
 
 
-def test_gathering_warp_is_refused_where_it_is_not_exact(images):
-    with pytest.raises(ValueError, match=r"exact up to a reach of 2.*Use 'scatter'"):
-        attribution(images, warp_adjoint="gather", scale_max=1.8)
-    assert attribution(images[:, :], warp_adjoint="gather", scale_max=1.9, rotation=1.0).shape == images.shape
+def test_gathering_warp_is_refused_where_it_is_not_exact():
+    def adjoint(**changes):
+        config = dataclasses.replace(CONFIG, warp_adjoint="gather", **changes)
+        return fitted(config, tiny_model(), effective, IMAGE, 1).warp_adjoint
+
+    for beyond in ({"scale_max": 1.8}, {"scale_min": 3.0, "rotation": 0.0}, {"random_padding": True}):
+        with pytest.raises(ValueError, match=r"exact up to a reach of 2.*Use 'scatter'"):
+            adjoint(**beyond)
+    assert adjoint(scale_max=1.9, rotation=1.0) == "gather"
 
 
 def test_half_precision_is_near(images):

@@ -31,8 +31,8 @@ def maps(mesh=None, **changes):
     [
         ("data", {}),
         ("samples", {}),
-        ("samples", {"mad_pilot": 4}),
-        ("samples", {"aggregation": "streaming_mean"}),
+        pytest.param("samples", {"mad_pilot": 4}, marks=pytest.mark.slow),
+        pytest.param("samples", {"aggregation": "streaming_mean"}, marks=pytest.mark.slow),
         pytest.param("samples", {"aggregation": "median"}, marks=pytest.mark.slow),
         pytest.param("data", {"mad_pilot": 4}, marks=pytest.mark.slow),
         pytest.param("data", {"aggregation": "streaming_mean"}, marks=pytest.mark.slow),
@@ -54,6 +54,7 @@ def test_images_already_on_their_devices():
     np.testing.assert_allclose(found, dave.explain(tiny_model(), IMAGES, [0, 1], key=KEY, config=CONFIG), atol=1e-5)
 
 
+@pytest.mark.slow
 def test_samples_come_back_in_order():
     mesh = jax.make_mesh((2,), ("samples",))
     _, alone = dave.explain(tiny_model(), IMAGES, [0, 1], key=KEY, config=CONFIG, return_samples=True)

@@ -2,11 +2,13 @@
 
 import jax
 import numpy as np
+import pytest
 
 import dave_jax as dave
 from dave_jax.attribution.methods import methods, select
 
 
+@pytest.mark.slow
 def test_dave_fast_is_explain_with_four_samples_around_res_lrp():
     model = dave.testing.tiny_model()
     images, key = jax.random.normal(jax.random.key(0), (2, 16, 16, 3)), jax.random.key(1)

@@ -5,6 +5,7 @@ import re
 
 import jax
 import numpy as np
+import pytest
 from safetensors.numpy import load_file, save_file
 
 import dave_jax as dave
@@ -43,6 +44,7 @@ def logit_and_slope(model, image):
     return jax.value_and_grad(lambda image: model.forward(model.params, image, "effective")[0])(image)
 
 
+@pytest.mark.slow
 def test_logits_and_derivatives_are_the_same(shared, tmp_path, key):
     folder = shared / "models" / "vit_s14_photos98"
     timms = dave.load(folder)

@@ -5,7 +5,6 @@ import dataclasses
 import json
 import os
 import signal
-import sys
 import threading
 from argparse import Namespace
 from collections.abc import Callable, Iterator
@@ -105,7 +104,7 @@ def _stop_on_sigterm() -> Iterator[Callable[[], bool]]:
 
     def note(*_: Any) -> None:
         came.set()
-        print("SIGTERM: finishing the batches in flight", file=sys.stderr, flush=True)
+        os.write(2, b"SIGTERM: finishing the batches in flight\n")  # not print, which may not interrupt a print
 
     before = signal.signal(signal.SIGTERM, note)
     try:
