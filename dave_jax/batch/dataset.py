@@ -226,7 +226,7 @@ def _describe(
         "data": {"kind": photographs.kind, "images": len(photographs.names), "fingerprint": fingerprint(photographs)},
         "targets": wanted.description,
         "config": settings,
-        "decomposition": rules.name,
+        "decomposition": as_json(rules),
         "key": {"type": str(key.dtype), "data": np.asarray(jax.random.key_data(key)).tolist()},
     }
 

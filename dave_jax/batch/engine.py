@@ -1,10 +1,12 @@
 """The compiled program of a batch: predictions, heat maps and completeness, each device its share of the images.
 
 Images map independently, so devices need not talk to each other: a mesh of this process's devices, images sharded along it, parameters on
-all. Every image's randomness comes from its number in the data set, so its map is the same on any number of devices, to rounding.
+all. Where a batch has fewer images than there are devices, several devices share the samples of an image. Every image's randomness comes
+from its number in the data set, so its map is the same on any number of devices, to rounding.
 """
 
 import dataclasses
+from collections.abc import Sequence
 from functools import partial
 from typing import Any
 
@@ -20,9 +22,6 @@ from dave_jax.config import DaveConfig
 from dave_jax.effective.decomposition import Decomposition
 from dave_jax.models.model import Model, batch_logits
 
-AXIS = "images"
-"""Of the mesh."""
-
 
 @dataclasses.dataclass(frozen=True)
 class Program:
@@ -32,7 +31,7 @@ class Program:
         compiled: what runs.
         inputs: model, settings and key on the devices.
         mesh: of the devices.
-        rows: images of a batch that it takes, a multiple of the devices.
+        rows: images of a batch that it takes, a multiple of the mesh's first axis.
     """
 
     compiled: Any
@@ -42,7 +41,7 @@ class Program:
 
     def __call__(self, images: Float[np.ndarray, "b h w 3"], numbers: Integer[np.ndarray, " b"], targets: Int[np.ndarray, "b k"]) -> Any:
         """Start a batch of at most `rows` images; returns arrays of `rows` that may still be on their way."""
-        sharded = NamedSharding(self.mesh, PartitionSpec(AXIS))
+        sharded = NamedSharding(self.mesh, PartitionSpec("data"))
         parts = (images, numbers.astype(np.uint32), targets.astype(np.int32))
         padded = [np.concatenate([part, np.zeros((self.rows - len(part), *part.shape[1:]), part.dtype)]) for part in parts]
         return self.compiled(*self.inputs, *jax.device_put(padded, sharded))
@@ -79,22 +78,34 @@ def compile_program(
         top: whether they are the most probable classes; otherwise they are given with the batch.
         dtype: of the maps.
     """
-    mesh = Mesh(np.array(jax.local_devices()), (AXIS,))
-    replicated, sharded = NamedSharding(mesh, PartitionSpec()), NamedSharding(mesh, PartitionSpec(AXIS))
-    rows = -(-batch_size // mesh.size) * mesh.size
-    local = partial(_explain_part, rules=rules, top=top, dtype=dtype)
-    parts = (PartitionSpec(),) * 3 + (PartitionSpec(AXIS),) * 3
-    program = jax.shard_map(local, mesh=mesh, in_specs=parts, out_specs=PartitionSpec(AXIS), check_vma=False)
+    mesh = device_mesh(jax.local_devices(), batch_size, config.num_samples)
+    images = mesh.shape["data"]
+    replicated, sharded = NamedSharding(mesh, PartitionSpec()), NamedSharding(mesh, PartitionSpec("data"))
+    rows = -(-batch_size // images) * images
     inputs = jax.device_put((model, config, key), replicated)
     shapes = [
         jax.ShapeDtypeStruct((rows, *shape), dtype, sharding=sharded)
         for shape, dtype in (((*model.preprocessing.image_size, 3), jnp.float32), ((), jnp.uint32), ((num_targets,), jnp.int32))
     ]
+    program = partial(_explain_batch, mesh=mesh, rules=rules, top=top, dtype=dtype)
     jitted = jax.jit(program, in_shardings=(replicated,) * 3 + (sharded,) * 3, out_shardings=sharded)
     return Program(jitted.lower(*inputs, *shapes).compile(), inputs, mesh, rows)
 
 
-def _explain_part(
+def device_mesh(devices: Sequence[Any], batch_size: int, num_samples: int) -> Mesh:
+    """Devices for images, and for the samples of an image where there are more devices than images; the axes of `explain`.
+
+    Example:
+        >>> device_mesh(jax.devices()[:1], 8, 50).shape
+        OrderedDict({'data': 1, 'samples': 1})
+    """
+    count = len(devices)
+    enough = (images for images in range(min(batch_size, count), count + 1) if count % images == 0)
+    images = next(images for images in enough if num_samples % (count // images) == 0)
+    return Mesh(np.array(devices).reshape(images, -1), ("data", "samples"))
+
+
+def _explain_batch(
     model: Model,
     config: DaveConfig,
     key: PRNGKeyArray,
@@ -102,22 +113,33 @@ def _explain_part(
     numbers: Integer[Array, " b"],
     targets: Int[Array, "b k"],
     *,
+    mesh: Mesh,
     rules: Decomposition,
     top: bool,
     dtype: str,
 ) -> dict[str, Array]:
-    """One device's share of a batch; traced."""
+    """All of a batch; traced."""
+    whole, spread = PartitionSpec(), PartitionSpec("data")
+    predict = partial(_predict, rules=rules, top=top)
+    predict = jax.shard_map(predict, mesh=mesh, in_specs=(whole, spread, spread), out_specs=spread, check_vma=False)
+    found = predict(model, images, targets)
+    maps = explain(model, images, found["target"], key=key, config=config, decomposition=rules, image_ids=numbers, mesh=mesh)
+    return found | {"maps": maps.astype(dtype)}
+
+
+def _predict(
+    model: Model, images: Float[Array, "b h w 3"], targets: Int[Array, "b k"], *, rules: Decomposition, top: bool
+) -> dict[str, Array]:
+    """Everything but the maps, of a device's images."""
     logits = batch_logits(model.forward, model.params, images)
     if top:
         targets = jax.lax.top_k(logits, targets.shape[1])[1].astype(jnp.int32)
-    maps = explain(model, images, targets, key=key, config=config, decomposition=rules, image_ids=numbers)
 
     def residuals(one: tuple[Array, Array]) -> Array:
         image, ids = one
         return jax.lax.map(lambda target: completeness(model, image, target, rules), ids)
 
     return {
-        "maps": maps.astype(dtype),
         "target": targets,
         "logit": jnp.take_along_axis(logits, targets, axis=1).astype(jnp.float32),
         "probability": jnp.take_along_axis(jax.nn.softmax(logits, axis=1), targets, axis=1).astype(jnp.float32),

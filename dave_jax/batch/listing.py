@@ -178,7 +178,8 @@ def _parquet_rows(path: Path) -> list[tuple[str, Any]]:
     if "path" not in columns:
         raise ValueError(f"{str(path)!r} must have a column path, and target if you like; its columns are {columns}.")
     table = parquet.read_table(path, columns=[name for name in ("path", "target") if name in columns]).to_pydict()
-    return list(zip(table["path"], table.get("target", [None] * len(table["path"])), strict=True))
+    rows = zip(table["path"], table.get("target", [None] * len(table["path"])), strict=True)
+    return [(str(name), label) for name, label in rows if name]
 
 
 def fingerprint(photographs: Photographs) -> str:

@@ -13,8 +13,8 @@ from jax.experimental import multihost_utils
 
 T = TypeVar("T")
 
-GRACE = 30
-"""Seconds that process 0 waits for the others to leave, so that its end is not theirs."""
+GRACE = 300
+"""Seconds that process 0 waits for the others to leave, so that its end is not theirs: longer than a batch takes."""
 
 
 def connect(coordinator: str | None, num_processes: int | None, process: int | None, heartbeat: int) -> None:

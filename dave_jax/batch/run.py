@@ -73,9 +73,11 @@ def run(work: Work, store: Store, *, num_workers: int, retry_failed: bool, progr
         num_workers: processes that read photographs.
         retry_failed: compute batches with photographs that failed once more.
         progress: show it on standard error.
-        stop: asked before each batch; when it says so, what is in flight is finished.
+        stop: asked before each batch; when it says so, what is in flight is finished. Of several processes the others take over, but for
+            process 0, without which they cannot be: it stops them too.
     """
     start, computed, program = time.perf_counter(), 0, None
+    stop = _shared(stop, store)
     pending_of, stopped = partial(store.pending, retry_failed), False
     while True:
         pending, members = agree(pending_of)
@@ -98,6 +100,23 @@ def run(work: Work, store: Store, *, num_workers: int, retry_failed: bool, progr
     explained, failed = (int(np.sum(status == value)) for value in (EXPLAINED, FAILED))
     seconds = round(time.perf_counter() - start, 3)
     return Outcome(len(status), explained, failed, computed, seconds, stopped=stopped or explained + failed < len(status))
+
+
+def _shared(stop: Callable[[], bool], store: Store) -> Callable[[], bool]:
+    """`stop`, or that process 0 told us so."""
+    if jax.process_count() == 1:
+        return stop
+    if jax.process_index() > 0:
+        return lambda: stop() or store.stop_told()
+    store.tell_stop(False)  # of an earlier run; before the others begin, for all wait for each other first
+
+    def stop_all() -> bool:
+        stopped = stop()
+        if stopped:
+            store.tell_stop(True)
+        return stopped
+
+    return stop_all
 
 
 def _length(store: Store, batch: int) -> int:

@@ -5,6 +5,7 @@
     target, logit, probability, completeness      (images, targets)
     name, reason    (images, bytes), UTF-8: which photograph, and why it could not be explained
     status          (images,): 0 not yet, 1 explained, 2 failed; written when all else of the batch is on disk
+    stop            where process 0 of several was told to stop and tells the others; gone with the next start
 
 A chunk is replaced at once, so a process may be killed at any moment; what it left of an unfinished batch is written again.
 """
@@ -28,7 +29,7 @@ PENDING, EXPLAINED, FAILED = 0, 1, 2
 SECONDS = 120
 """Until a store that does not answer counts as unreachable."""
 
-_ROOT = "zarr.json"
+_ROOT, _STOP = "zarr.json", "stop"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -123,6 +124,15 @@ class Store:
     def status(self) -> np.ndarray:
         """Of each photograph."""
         return told(f"Reading {self.place!r}", self.arrays["status"].read().result, 5 * SECONDS)
+
+    def tell_stop(self, stop: bool) -> None:
+        """Tell all processes to stop after the batches in flight, or take that back."""
+        write = open_folder(self.place).write(_STOP, b"" if stop else None)
+        told(f"Writing to {self.place!r}", write.result, SECONDS)
+
+    def stop_told(self) -> bool:
+        """Whether `tell_stop` has been called."""
+        return told(f"Reading {self.place!r}", open_folder(self.place).read(_STOP).result, SECONDS).state == "value"
 
     def pending(self, retry_failed: bool = False) -> list[int]:
         """The batches that are not finished; with `retry_failed`, also those with a photograph that failed."""

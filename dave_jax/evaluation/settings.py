@@ -1,10 +1,12 @@
 """What a run depends on: its settings, their description as JSON, and the checks before any work begins."""
 
 import dataclasses
+import hashlib
 import json
 import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from types import CodeType, FunctionType
 from typing import Any
 
 import jax
@@ -12,7 +14,7 @@ import numpy as np
 
 from dave_jax.attribution.method import Method
 from dave_jax.config import DaveConfig
-from dave_jax.effective.decomposition import Decomposition
+from dave_jax.effective.decomposition import Decomposition, presets
 from dave_jax.evaluation.data import Photograph, fingerprint
 from dave_jax.evaluation.log import difference, plain
 from dave_jax.evaluation.metric import Metric
@@ -65,8 +67,8 @@ def describe(
 
 
 def as_json(value: Any) -> Any:
-    """Settings by name; anything else by its name."""
-    if isinstance(value, Decomposition):
+    """Settings by name; anything else by its name. Functions that are not ours also by what they do."""
+    if isinstance(value, Decomposition) and presets.get(value.name) == value:
         return value.name
     if dataclasses.is_dataclass(value):
         kind = {} if isinstance(value, DaveConfig) else {"type": type(value).__name__}
@@ -75,7 +77,17 @@ def as_json(value: Any) -> Any:
         return [as_json(inner) for inner in value]
     if value is None or isinstance(value, str | bool | int | float | jax.Array | np.ndarray):
         return plain(value)
-    return getattr(value, "__name__", type(value).__name__)
+    name = getattr(value, "__name__", type(value).__name__)
+    if not isinstance(value, FunctionType) or value.__module__.startswith("dave_jax."):
+        return name
+    return f"{name} {_code(value)}"
+
+
+def _code(function: FunctionType) -> str:
+    """A hash of what a function does: of its bytecode and constants, wherever it stands."""
+    code = function.__code__
+    constants = [constant for constant in code.co_consts if not isinstance(constant, CodeType)]
+    return hashlib.sha256(code.co_code + repr((code.co_names, constants)).encode()).hexdigest()[:16]
 
 
 def check(photographs: Sequence[Photograph], methods: Mapping[str, Method], metrics: Mapping[str, Metric]) -> None:

@@ -12,6 +12,8 @@ from PIL import Image
 
 import dave_jax as dave
 from dave_jax.batch.dataset import execute, plan, prepare
+from dave_jax.batch.engine import device_mesh
+from dave_jax.effective.decomposition import freeze
 
 KEY = dict(key=jax.random.key(3))
 OPTIONS = KEY | {"targets": "top-2", "batch_size": 4}
@@ -60,7 +62,7 @@ def test_maps_are_those_of_explain(model, photos, whole):
     targets = np.argsort(-logits, axis=1)[:, :2]
     expected = dave.explain(model, images, targets, image_ids=np.array(good), **KEY)
     np.testing.assert_array_equal(whole.targets[good], targets)
-    np.testing.assert_allclose(np.asarray(whole.arrays["maps"])[good], expected, atol=1e-6)  # another program, other rounding
+    np.testing.assert_allclose(np.asarray(whole.arrays["maps"])[good], expected, atol=1e-5)  # another program, other rounding
     entry = whole[good[-1]]
     np.testing.assert_allclose(entry.logits, logits[-1, targets[-1]], atol=1e-6)
     np.testing.assert_allclose(entry.probabilities, jax.nn.softmax(logits[-1])[targets[-1]], atol=1e-6)
@@ -139,6 +141,7 @@ def test_a_retry_that_is_stopped_says_so(job, whole, tmp_path):
         ({"dtype": "float16"}, "dtype"),
         ({"batch_size": 5}, "batch_size: 4 -> 5"),
         ({"decomposition": "gradient"}, "decomposition"),
+        ({"decomposition": dave.Decomposition("effective", attention=lambda op: op)}, "decomposition"),
     ],
 )
 def test_other_settings_are_refused_with_the_difference(model, photos, job, whole, change, difference):
@@ -173,6 +176,31 @@ def test_a_plan_writes_nothing(job, tmp_path):
     assert not (tmp_path / "plan.zarr").exists()
     assert planned["batches"] == planned["batches_left"] == 3 and planned["bytes_per_device"] > 0 and planned["seconds_per_batch"] > 0
     assert planned["bytes_of_maps"] == 10 * 2 * 16 * 16 * 4
+
+
+def test_a_decomposition_of_ones_own_is_known_by_its_rules(model, photos, tmp_path):
+    rules = [dave.Decomposition("mine", attention=rule) for rule in (lambda op: op, lambda op: freeze(op))]
+    first, again, other = (
+        prepare(model, photos, tmp_path / "own.zarr", decomposition=one, **OPTIONS).attributes["run"]["decomposition"]
+        for one in (rules[0], rules[0], rules[1])
+    )
+    assert first == again != other and first["name"] == "mine" and first["residual"] == "add"
+
+
+@pytest.mark.parametrize(
+    ("devices", "images", "samples", "expected"),
+    [
+        (8, 32, 50, (8, 1)),
+        (8, 8, 50, (8, 1)),
+        (8, 3, 50, (4, 2)),
+        (8, 1, 16, (1, 8)),
+        (8, 1, 50, (4, 2)),
+        (8, 1, 7, (8, 1)),
+        (1, 1, 1, (1, 1)),
+    ],
+)
+def test_devices_share_samples_where_images_are_few(devices, images, samples, expected):
+    assert device_mesh([jax.devices()[0]] * devices, images, samples).devices.shape == expected
 
 
 def test_bad_options_are_refused(model, photos, tmp_path):

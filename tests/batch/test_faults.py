@@ -69,6 +69,21 @@ def test_sigterm_finishes_what_is_in_flight(folder):
     assert (dave.open_maps(store).status > 0).all()
 
 
+def test_sigterm_to_process_0_ends_all_with_a_store_that_goes_on(tmp_path):
+    """The others cannot be without it."""
+    faults.make_data(tmp_path, 3 * COUNT)
+    store = tmp_path / "first.zarr"
+    both = faults.pair(tmp_path, store, 1024)
+    assert both[0].wait_for(1)
+    both[0].process.send_signal(signal.SIGTERM)
+    codes = [process.process.wait(timeout=300) for process in both]
+    assert codes == [128 + signal.SIGTERM] * 2, both[0].text() + both[1].text()
+    assert all("the same command goes on" in process.text() and "Traceback" not in process.text() for process in both)
+    assert not dave.open_maps(store).status.all()
+    assert [process.finish() for process in faults.pair(tmp_path, store, 1024)] == [0, 0]
+    assert dave.open_maps(store).status.all() and not (store / "stop").exists()
+
+
 def children(pid: int) -> list[int]:
     found = [path.read_text().split() for path in Path(f"/proc/{pid}/task").glob("*/children")]
     return [int(child) for ones in found for child in ones]
@@ -115,5 +130,5 @@ def test_the_second_start_finds_the_compiled_program(folder):
         settings = environment | logs | {"XDG_CACHE_HOME": str(folder)}
         found = subprocess.run([*command, *options], env=settings, check=True, capture_output=True, text=True)
         assert json.loads(found.stdout)["seconds_to_compile"] > 0
-        hits.append("ersistent compilation cache hit for 'jit__explain_part'" in found.stderr)
+        hits.append("ersistent compilation cache hit for 'jit__explain_batch'" in found.stderr)
     assert hits == [False, False, True]

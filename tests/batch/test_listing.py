@@ -111,7 +111,7 @@ def test_a_parquet_table_is_as_a_csv_table(tmp_path):
     pyarrow = pytest.importorskip("pyarrow")
     from pyarrow import parquet
 
-    parquet.write_table(pyarrow.table({"path": ["x.png", "y.png"], "target": ["church", None]}), tmp_path / "list.parquet")
+    parquet.write_table(pyarrow.table({"path": ["x.png", None, "y.png"], "target": ["church", "dog", None]}), tmp_path / "list.parquet")
     found = list_photographs(tmp_path / "list.parquet")
     assert (found.names, found.labels) == (["x.png", "y.png"], ["church", None])
 
