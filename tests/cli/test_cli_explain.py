@@ -36,10 +36,10 @@ def test_explain_writes_what_explain_returns(tiny, folder, capsys):
         assert saved["target"].tolist() == targets and saved["target_name"].tolist() == [NAMES[i] for i in targets]
         np.testing.assert_allclose(saved["probability"], softmax(logits)[targets], rtol=1e-5)  # float32 softmax
         maps = np.asarray(dave.explain(tiny, images, np.array([targets]), key=jax.random.key(3)))[0]
-        np.testing.assert_array_equal(saved["map"], maps)
+        np.testing.assert_allclose(saved["map"], maps, atol=2e-6)  # another program, other rounding
         pixels = tiny.preprocessing.denormalise(images)[0]
         np.testing.assert_array_equal(saved["pixels"], np.round(255 * pixels))
-        assert load_photo(f"out/maps/{stem}.overlay.png") == overlay(pixels, maps[0])
+        assert load_photo(f"out/maps/{stem}.overlay.png") == overlay(pixels, saved["map"][0])
         assert load_photo(f"out/maps/{stem}.panel.png").width > (1 + len(targets)) * 200
     printed = capsys.readouterr()
     assert printed.err == "" and printed.out.startswith("cat.png\n") and "grey.png\n" in printed.out
