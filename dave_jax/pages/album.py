@@ -65,13 +65,13 @@ def open_album(attributes: Mapping[str, Any], names: list[str], source: Any = No
     """
     run, place = attributes["run"], attributes.get("source")
     preprocessing = _preprocessing(run["model"]["preprocessing"])
-    if source is None and place is None:
+    found = place if source is None else source
+    if found is None:
         return Album(preprocessing, None, None, "the run's photographs were in memory, not in files")
-    if isinstance(source, str | os.PathLike | None) and run["data"]["kind"] == "list":
-        root = Path(place if source is None else source)
-        return Album(preprocessing, Files("list", root, names, [None] * len(names)), None, "")
+    if isinstance(found, str | os.PathLike) and run["data"]["kind"] == "list":
+        return Album(preprocessing, Files("list", Path(found), names, [None] * len(names)), None, "")
     try:
-        photographs = list_photographs(place if source is None else source)
+        photographs = list_photographs(found)
     except (FileNotFoundError, ValueError, ModuleNotFoundError) as error:
         if source is not None:
             raise
@@ -82,5 +82,7 @@ def open_album(attributes: Mapping[str, Any], names: list[str], source: Any = No
 
 
 def _preprocessing(settings: Mapping[str, Any]) -> Preprocessing:
-    values = {name: tuple(value) if isinstance(value, list) else value for name, value in settings.items() if name != "type"}
+    values: dict[str, Any] = {
+        name: tuple(value) if isinstance(value, list) else value for name, value in settings.items() if name != "type"
+    }
     return Preprocessing(**values)

@@ -50,7 +50,7 @@ class Answer:
 
 
 def read_key(path: Path | None, answers: Sequence[Path]) -> dict[str, Any]:
-    """The key of a study; without a path, the `*.key.json` in the working folder that is of the study which the first file answers.
+    """The key of a study; without a path, the `*.key.json` in the working folder that is of the study that the files answer.
 
     Raises:
         FileNotFoundError: there is none.
@@ -58,12 +58,14 @@ def read_key(path: Path | None, answers: Sequence[Path]) -> dict[str, Any]:
     """
     if path is not None:
         return _key(path)
-    study = next(iter(_rows(answers[0])), {}).get("study")
+    study = next((row["study"] for answer in answers for row in _rows(answer)), None)
+    if study is None:
+        raise ValueError("There are no answers in these files.")
     for candidate in sorted(Path().glob("*.key.json")):
         found = _key(candidate)
         if found["study"] == study:
             return found
-    raise FileNotFoundError(f"No *.key.json here is that of study {study}, which {str(answers[0])!r} answers. Name it with --key.")
+    raise FileNotFoundError(f"No *.key.json here is that of study {study}, to which these are answers. Name it with --key.")
 
 
 def read_answers(paths: Sequence[Path], key: Mapping[str, Any]) -> list[Answer]:

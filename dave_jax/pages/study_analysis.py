@@ -190,8 +190,8 @@ def _on_separation(wins: np.ndarray, methods: Sequence[str]) -> list[str]:
     extreme = [name for name, won, lost in zip(methods, wins.sum(1), wins.sum(0), strict=True) if not (won and lost)]
     named = f" ({', '.join(extreme)})" if extreme else ""
     return [
-        f"Some methods were always or never preferred to the others{named}, so the likelihood has no maximum: half a win each way was added "
-        "to every pair. The strengths are then a convention; the order and the counts are what was observed."
+        f"Some methods were always or never preferred to the others{named}, so the likelihood has no maximum: half a win each way was "
+        "added to every pair. The strengths are then a convention; the order and the counts are what was observed."
     ]
 
 

@@ -137,8 +137,8 @@
   const value = {
     index: (image) => image.index,
     name: (image) => image.name,
-    class: (image) => className(image.targets[0]),
-    default: (image, name) => image[name][0],
+    class: (image) => className(image.targets[chosen(image)]),
+    default: (image, name) => image[name][chosen(image)],
   };
 
   function arrange() {
@@ -156,10 +156,11 @@
       const order = typeof a === "string" ? a.localeCompare(b, "en", { numeric: true }) : a - b;
       return direction * order || one.index - other.index;
     };
-    state.list = page.images.filter(keep).sort(compare);
-    state.page = 0;
-    for (const image of page.images) state.chosen.delete(image.index);
+    state.list = page.images.filter(keep);
+    state.chosen.clear(); // a picture is sorted by the class that it shows
     if (wanted !== "") for (const image of state.list) state.chosen.set(image.index, image.targets.indexOf(Number(wanted)));
+    state.list.sort(compare);
+    state.page = 0;
     showPage();
   }
 
