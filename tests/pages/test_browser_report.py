@@ -55,7 +55,7 @@ def test_sort_filter_and_turn_pages(tab, place):
 def test_what_could_not_be_explained_or_found_is_told(tab, place):
     tab.goto(place)
     assert tab.locator("#broken-rows").inner_text().split("\t") == ["5", "005.png", "cannot be read"]
-    assert "1 photograph could not be found again. Their maps" in tab.locator("#notes").inner_text()
+    assert "1 photograph could not be found again. Its map is" in tab.locator("#notes").inner_text()
     tab.locator("#gallery .open").nth(6).click()
     assert tab.locator("#detail-title").text_content() == "007.png" and tab.locator("#large img").count() == 1
     assert "it is no longer in the source" in tab.locator("#lost").text_content()

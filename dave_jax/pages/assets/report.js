@@ -18,7 +18,7 @@
     element.append(...children);
     return element;
   }
-  const percent = (value) => (value === null ? "–" : `${(100 * value).toFixed(Math.abs(value) < 0.0995 ? 1 : 0)} %`.replace("-", "−"));
+  const percent = (value) => (value === null ? "–" : `${(100 * value).toFixed(Math.abs(value) < 0.0995 ? 1 : 0)}\u00a0%`.replace("-", "−"));
   const fixed = (value) => (value === null ? "–" : value.toFixed(2).replace("-", "−"));
   const tiny = (value) => (value === null ? "–" : value.toExponential(1).replace("-", "−"));
   const plural = (count, one, many) => `${count.toLocaleString("en")} ${count === 1 ? one : many}`;
@@ -46,7 +46,8 @@
     if (pending) note("The run is not finished, or was interrupted. This page shows what was there when it was made; make it again to see more.");
     if (lost) {
       const why = page.problem ? ` (${page.problem})` : "";
-      note(`${plural(lost, "photograph", "photographs")} could not be found again${why}. Their maps are shown alone.`);
+      const alone = lost === 1 ? "Its map is shown alone" : "Their maps are shown alone";
+      note(`${plural(lost, "photograph", "photographs")} could not be found again${why}. ${alone}.`);
     }
   }
 
