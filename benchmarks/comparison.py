@@ -30,7 +30,7 @@ from dave_jax.evaluation.run import run
 from dave_jax.evaluation.settings import Settings
 from dave_jax.evaluation.summary import seconds_per_map
 from dave_jax.evaluation.table import differences, table
-from dave_jax.report import report
+from dave_jax.pages.scores import write_scores
 
 SAMPLES = 16
 COARSE = {"points": 17}  # of a curve
@@ -108,7 +108,7 @@ def execute(one: Run, data: Path, output: Path) -> str:
     photographs = read(data / one.data, model, skip_unknown=True)
     folder, chosen = output / one.name, {name: METRICS[name] for name in one.metrics}
     run(model, photographs, one.methods, chosen, folder, one.settings, progress=True)
-    summary = report(folder, model, photographs, chosen, one.settings.seed)
+    summary = write_scores(folder, model, photographs, chosen, one.settings.seed)
     choice = json.loads((folder / "choice.json").read_text())
     seconds = seconds_per_map(folder)
     times = " ".join(f"{name} {each:.2g}," for name, each in seconds.items()).rstrip(",")

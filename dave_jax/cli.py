@@ -1,4 +1,4 @@
-"""The command line: `dave-jax explain`, `evaluate`, `models`, `calibrate`, `probe`.
+"""The command line: `dave-jax explain`, `batch`, `report`, `study`, `evaluate`, `models`, `calibrate`, `probe`.
 
 Exit codes: 0; 1 when some photographs could not be read and the others are done; 2 for bad usage or input, with one line on standard error;
 130 when interrupted. JAX is imported when a command runs (`dave_jax.commands`, `dave_jax.evaluate`), not to print help.
@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any, NoReturn
 
 from dave_jax import __version__
+from dave_jax.pages.arguments import REPORT, STUDY, add_report, add_study
 
 _EXPLAIN = """\
 For each PHOTO, three files appear in the folder:
@@ -47,9 +48,10 @@ _BATCH = """\
 SOURCE is a folder of images, a .csv or .parquet list (columns path and target), .tar archives (webdataset; also a pattern in quotes:
 'train-{000..127}.tar'), or a Hugging Face dataset on disk.
 
-The store is a Zarr v3 group with a map for each image, targets, logits, probabilities, completeness, names, and for photographs that cannot
-be read the reason; dave_jax.open_maps reads it. Interrupted, even by kill -9, the same command goes on. SIGTERM ends a run after the
-batches in flight. docs/scaling.md tells how to run on several devices and machines.
+The store is a Zarr v3 group with a map for each image, targets, logits, probabilities, bias shares, completeness, names, and for
+photographs that cannot be read the reason; dave_jax.open_maps reads it, and `dave-jax report` makes a page of it. Interrupted, even by
+kill -9, the same command goes on. SIGTERM ends a run after the batches in flight. docs/scaling.md tells how to run on several devices and
+machines.
 
 examples:
   dave-jax batch photos --samples 16 --dtype float16 -o maps.zarr
@@ -65,6 +67,9 @@ examples:
   dave-jax probe photos --model vit_small_patch14_dinov2.lvd142m --pooling token_and_mean -o probe
   dave-jax probe train.tar --validation val.tar --model vit_base_patch16_224.mae -o probe
 """
+
+
+_MODULES = {"batch": "batch_command", "evaluate": "evaluate", "probe": "probe", "report": "pages_command", "study": "pages_command"}
 
 
 class _Parser(argparse.ArgumentParser):
@@ -87,7 +92,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         sys.stdout.reconfigure(errors="backslashreplace")  # a file's name may hold what the terminal cannot show
     try:
         arguments = _parser().parse_args(argv)
-        module = {"batch": "batch_command", "evaluate": "evaluate", "probe": "probe"}.get(arguments.command, "commands")
+        module = _MODULES.get(arguments.command, "commands")
         code = getattr(importlib.import_module(f"dave_jax.{module}"), arguments.command)(arguments)
         sys.stdout.flush()
         return code
@@ -129,6 +134,8 @@ def _parser() -> argparse.ArgumentParser:
 
     _add_batch(commands)
     _add_evaluate(commands)
+    add_report(_command(commands, "report", "make a page of a store of maps", REPORT))
+    add_study(_command(commands, "study", "ask people which of two stores' maps are better, or analyse their answers", STUDY), _seed)
 
     models = _command(commands, "models", "list the models of timm that load by name")
     models.add_argument("--filter", metavar="PATTERN", help="part of a name, or a pattern with * and ?")

@@ -19,7 +19,7 @@ from dave_jax.evaluation.run import run
 from dave_jax.evaluation.settings import Settings
 from dave_jax.evaluation.summary import seconds_per_map
 from dave_jax.evaluation.table import table
-from dave_jax.report import report
+from dave_jax.pages.scores import write_scores
 
 
 def evaluate(arguments: Namespace) -> int:
@@ -36,7 +36,7 @@ def evaluate(arguments: Namespace) -> int:
         model = dataclasses.replace(model, config=dataclasses.replace(model.config, noise_alpha=arguments.noise_alpha))
     photographs = read(arguments.data, model, label_field=arguments.label_field, skip_unknown=arguments.skip_unknown)
     run(model, photographs, methods, metrics, arguments.output, settings, progress=sys.stderr.isatty() and not arguments.json)
-    summary = report(arguments.output, model, photographs, metrics, settings.seed)
+    summary = write_scores(arguments.output, model, photographs, metrics, settings.seed)
     seconds = seconds_per_map(arguments.output)
     if arguments.json:
         print(json.dumps({"folder": str(arguments.output), "seconds_per_map": seconds} | summary, indent=2))

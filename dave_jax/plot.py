@@ -56,7 +56,7 @@ def overlay(
     faded = (1.0 - fade) * ((1.0 - fade) * pixels + fade * grey[..., None])
     strength = np.sqrt(heat)
     opacity = alpha * strength[..., None]
-    return _to_image((1.0 - opacity) * faded + opacity * _colours(0.3 + 0.7 * strength, colormap))
+    return _to_image((1.0 - opacity) * faded + opacity * colours(0.3 + 0.7 * strength, colormap))
 
 
 def panel(
@@ -92,13 +92,13 @@ def panel(
     if len(titles) != len(stack):
         raise ValueError(f"There must be one title for each class; got {len(titles)} titles and {len(stack)} heat maps")
     photo = _to_image(_check_image(image))
-    maps = [_to_image(_colours(_check_heat(heat, image.shape), colormap)) for heat in stack]
+    maps = [_to_image(colours(_check_heat(heat, image.shape), colormap)) for heat in stack]
     overlays = [overlay(image, heat, alpha=alpha, fade=fade, colormap=colormap) for heat in stack]
     if len(stack) == 1:
         return tiles([[(photo, "photograph"), (maps[0], titles[0] or "map"), (overlays[0], "overlay")]])
     legend = np.broadcast_to(np.linspace(0.0, 1.0, photo.width), (max(1, photo.height // 12), photo.width))
     upper = [(photo, "photograph"), *zip(overlays, titles, strict=True)]
-    return tiles([upper, [(_to_image(_colours(legend, colormap)), "maps: 0 to their maximum"), *((heat, "") for heat in maps)]])
+    return tiles([upper, [(_to_image(colours(legend, colormap)), "maps: 0 to their maximum"), *((heat, "") for heat in maps)]])
 
 
 def curve(
@@ -199,7 +199,7 @@ def _draw(figure, canvas_type) -> Image.Image:
     return Image.fromarray(np.asarray(canvas.buffer_rgba())[..., :3].copy())
 
 
-def _colours(values: np.ndarray, colormap: str) -> np.ndarray:
+def colours(values: np.ndarray, colormap: str) -> np.ndarray:
     """RGB in [0, 1] of values in [0, 1]."""
     from matplotlib import colormaps
 

@@ -24,7 +24,7 @@ def written_examples(path: Path) -> int:
 
 
 HEAVY = (
-    *("dave_jax.attribution.", "dave_jax.batch.", "dave_jax.evaluation."),
+    *("dave_jax.attribution.", "dave_jax.batch.", "dave_jax.evaluation.", "dave_jax.pages.report"),
     *("dave_jax.models.convnext", "dave_jax.models.flax", "dave_jax.models.resnet", "dave_jax.models.swin"),
 )
 """Beginnings of the modules whose examples compile much."""

@@ -99,12 +99,27 @@ def completeness(model: Model, image: ArrayLike, target: Any, decomposition: str
         >>> float(completeness(dave.testing.tiny_model(), jnp.ones((16, 16, 3)), 0)) < 1e-5
         True
     """
+    return share_and_completeness(model, image, target, decomposition)[1]
+
+
+def share_and_completeness(
+    model: Model, image: ArrayLike, target: Any, decomposition: str | Decomposition = "effective"
+) -> tuple[Float[Array, ""], Float[Array, ""]]:
+    """The biases' share of a logit, as `BiasContributions.share`, and `completeness`, from one backward pass.
+
+    Example:
+        >>> import dave_jax as dave
+        >>> model, image = dave.testing.tiny_model(), jnp.ones((16, 16, 3))
+        >>> share, residual = share_and_completeness(model, image, 0)
+        >>> bool(jnp.abs(share - bias_contributions(model, image, 0).share) < 1e-4), bool(residual == completeness(model, image, 0))
+        (True, True)
+    """
     image = check_images(jnp.asarray(image)[None], model.preprocessing.image_size)[0]
     cotangents, _ = as_cotangents(jnp.asarray(target)[None], 1, count_classes(model, image.dtype), image.dtype)
     logit, from_image, terms = _contributions(model.forward, resolve(decomposition), model.params, image, cotangents[0, 0])
     total = sum((jnp.sum(term) for term in terms.values()), start=jnp.zeros_like(logit))
     largest = jnp.max(jnp.abs(jnp.stack([logit, from_image, total])))
-    return jnp.abs(logit - from_image - total) / largest
+    return total / logit, jnp.abs(logit - from_image - total) / largest
 
 
 @partial(jax.jit, static_argnums=(0, 1))

@@ -16,7 +16,7 @@ from jaxtyping import PRNGKeyArray
 
 from dave_jax.attribution.fit import fitted
 from dave_jax.batch.engine import compile_program
-from dave_jax.batch.listing import Photographs, fingerprint, list_photographs
+from dave_jax.batch.listing import Photographs, fingerprint, list_photographs, place_of
 from dave_jax.batch.maps import Maps, open_maps
 from dave_jax.batch.reading import Reading, read
 from dave_jax.batch.run import Outcome, Work, run
@@ -150,7 +150,8 @@ def prepare(
     program = cache(partial(compile_program, model, **options, dtype=dtype))
     work = Work(photographs, Reading(photographs, model.preprocessing, np.arange(0), unfit), classes, program)
     names = None if model.class_names is None else list(model.class_names)
-    return Job(work, place, layout, {"run": run, "class_names": names}, stored is not None)
+    attributes = {"run": run, "class_names": names, "source": place_of(source)}
+    return Job(work, place, layout, attributes, stored is not None)
 
 
 def execute(

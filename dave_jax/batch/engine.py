@@ -1,4 +1,4 @@
-"""The compiled program of a batch: predictions, heat maps and completeness, each device its share of the images.
+"""The compiled program of a batch: predictions, heat maps, bias shares and completeness, each device its share of the images.
 
 Images map independently, so devices need not talk to each other: a mesh of this process's devices, images sharded along it, parameters on
 all. Where a batch has fewer images than there are devices, several devices share the samples of an image. Every image's randomness comes
@@ -16,7 +16,7 @@ import numpy as np
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 from jaxtyping import Array, Float, Int, Integer, PRNGKeyArray
 
-from dave_jax.attribution.bias import completeness
+from dave_jax.attribution.bias import share_and_completeness
 from dave_jax.attribution.explain import explain
 from dave_jax.config import DaveConfig
 from dave_jax.effective.decomposition import Decomposition
@@ -135,13 +135,16 @@ def _predict(
     if top:
         targets = jax.lax.top_k(logits, targets.shape[1])[1].astype(jnp.int32)
 
-    def residuals(one: tuple[Array, Array]) -> Array:
+    def account(one: tuple[Array, Array]) -> tuple[Array, Array]:
         image, ids = one
-        return jax.lax.map(lambda target: completeness(model, image, target, rules), ids)
+        return jax.lax.map(lambda target: share_and_completeness(model, image, target, rules), ids)
+
+    shares, residuals = jax.lax.map(account, (images, targets))
 
     return {
         "target": targets,
         "logit": jnp.take_along_axis(logits, targets, axis=1).astype(jnp.float32),
         "probability": jnp.take_along_axis(jax.nn.softmax(logits, axis=1), targets, axis=1).astype(jnp.float32),
-        "completeness": jax.lax.map(residuals, (images, targets)).astype(jnp.float32),
+        "bias_share": shares.astype(jnp.float32),
+        "completeness": residuals.astype(jnp.float32),
     }

@@ -107,6 +107,19 @@ def list_photographs(source: Any) -> Photographs:
     return found
 
 
+def place_of(source: Any) -> str | None:
+    """Where photographs are, for those who look for them later: a path, or the folder that a list's paths start from; None in memory.
+
+    Example:
+        >>> place_of("/data/train-{00..12}.tar"), place_of([np.zeros((4, 4))])
+        ('/data/train-{00..12}.tar', None)
+    """
+    if isinstance(source, str | os.PathLike):
+        return os.path.abspath(source)  # noqa: PTH100 a pattern is no Path
+    paths = isinstance(source, Sequence) and any(isinstance(photo, str | os.PathLike) for photo in source)
+    return str(Path.cwd()) if paths else None
+
+
 def _at(source: str) -> Photographs:
     path = Path(source)
     if re.search(r"[*?{\[]", source) and not path.exists():

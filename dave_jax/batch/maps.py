@@ -22,6 +22,7 @@ class Entry:
         targets: class ids.
         logits: of the targets.
         probabilities: of the targets.
+        bias_shares: the parts of the logits that are not the image's, `biases / logit`.
         completeness: the relative residual of `logit = <W_eff, x> + biases`, for each target.
         reason: why it could not be explained; empty if it was, or is still to come.
     """
@@ -31,6 +32,7 @@ class Entry:
     targets: Int32[np.ndarray, " k"]
     logits: Float[np.ndarray, " k"]
     probabilities: Float[np.ndarray, " k"]
+    bias_shares: Float[np.ndarray, " k"]
     completeness: Float[np.ndarray, " k"]
     reason: str
 
@@ -41,7 +43,7 @@ class Maps:
 
     Attributes:
         arrays: the store's arrays by name (see `dave_jax.batch.store`), of tensorstore: index them, and `numpy.asarray` reads.
-        attributes: `run`, all that the maps depend on, and `class_names`.
+        attributes: `run`, all that the maps depend on, `class_names`, and `source`, the place of the photographs, or None.
     """
 
     arrays: Mapping[str, Any]
@@ -61,6 +63,7 @@ class Maps:
             targets=row["target"],
             logits=row["logit"],
             probabilities=row["probability"],
+            bias_shares=row["bias_share"],
             completeness=row["completeness"],
             reason=as_text(row["reason"]),
         )

@@ -1,8 +1,8 @@
 """The store of a run: a Zarr v3 group, written by tensorstore, in which a batch is either finished or not there.
 
-    zarr.json       attributes: `run`, all that the maps depend on; `class_names`
+    zarr.json       attributes: `run`, all that the maps depend on; `class_names`; `source`, where the photographs were
     maps            (images, targets, h, w), a chunk for each image, a shard (one file) for each batch; NaN where there is no map
-    target, logit, probability, completeness      (images, targets)
+    target, logit, probability, bias_share, completeness      (images, targets)
     name, reason    (images, bytes), UTF-8: which photograph, and why it could not be explained
     status          (images,): 0 not yet, 1 explained, 2 failed; written when all else of the batch is on disk
     stop            where process 0 of several was told to stop and tells the others; gone with the next start
@@ -54,7 +54,8 @@ class Layout:
 
     def arrays(self) -> dict[str, tuple[str, tuple[int, ...], tuple[str, ...], Any]]:
         """Type, shape of a photograph's part, names of the dimensions, and what stands where nothing is written."""
-        per_target = {name: ("float32", (self.num_targets,), ("target",), "NaN") for name in ("logit", "probability", "completeness")}
+        names = ("logit", "probability", "bias_share", "completeness")
+        per_target = {name: ("float32", (self.num_targets,), ("target",), "NaN") for name in names}
         return {
             "maps": (self.dtype, (self.num_targets, *self.image_size), ("target", "y", "x"), "NaN"),
             "target": ("int32", (self.num_targets,), ("target",), -1),

@@ -68,6 +68,8 @@ def test_maps_are_those_of_explain(model, photos, whole):
     np.testing.assert_allclose(entry.probabilities, jax.nn.softmax(logits[-1])[targets[-1]], atol=1e-6)
     residuals = [float(dave.completeness(model, images[-1], int(target))) for target in targets[-1]]
     np.testing.assert_allclose(entry.completeness, residuals, atol=1e-6)
+    shares = [float(dave.bias_contributions(model, images[-1], int(target)).share) for target in targets[-1]]
+    np.testing.assert_allclose(entry.bias_shares, shares, rtol=1e-4)  # logits near zero
     assert entry.name == "9.png" and entry.reason == ""
 
 

@@ -15,7 +15,7 @@ RUN = {"run": {"model": {"name": "tiny"}, "config": {"num_samples": 4}}, "class_
 def values(rows: int, status: int = EXPLAINED) -> dict[str, np.ndarray]:
     draw = np.random.default_rng(rows)
     found = {"maps": draw.random((rows, 2, 3, 4)).astype(np.float16), "target": np.ones((rows, 2), np.int32)}
-    found |= {name: draw.random((rows, 2), np.float32) for name in ("logit", "probability", "completeness")}
+    found |= {name: draw.random((rows, 2), np.float32) for name in ("logit", "probability", "bias_share", "completeness")}
     found |= {"name": np.full((rows, 6), ord("n"), np.uint8), "reason": np.zeros((rows, 256), np.uint8)}
     return found | {"status": np.full(rows, status, np.uint8)}
 

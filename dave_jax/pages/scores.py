@@ -11,6 +11,7 @@ import io
 import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from string import Template
 from typing import Any
 
 import numpy as np
@@ -25,17 +26,11 @@ from dave_jax.evaluation.run import NUM_SHOWN, subjects_of
 from dave_jax.evaluation.summary import seconds_per_map, summarise
 from dave_jax.evaluation.table import differences, table, timing_table
 from dave_jax.models.model import Model
+from dave_jax.pages.folder import asset
 from dave_jax.plot import curves, overlay, tiles
 
-_STYLE = (
-    "body{font-family:sans-serif;margin:2rem auto;max-width:75rem;padding:0 1rem}table{border-collapse:collapse;margin:1rem 0}"
-    "td,th{padding:.25rem .75rem;border-bottom:1px solid #ddd;text-align:right;white-space:nowrap}"
-    "td:first-child,th:first-child{text-align:left}"
-    "img{max-width:100%}pre{background:#f6f6f6;padding:1rem;overflow:auto}div{overflow-x:auto}"
-)
 
-
-def report(folder: Path, model: Model, photographs: Sequence[Photograph], metrics: Mapping[str, Metric], seed: int) -> dict[str, Any]:
+def write_scores(folder: Path, model: Model, photographs: Sequence[Photograph], metrics: Mapping[str, Metric], seed: int) -> dict[str, Any]:
     """Write the files above beside the scores; returns the summary."""
     summary = summarise(folder, metrics, seed)
     write_document(folder / "summary.json", summary)
@@ -111,8 +106,8 @@ def _page(folder: Path, texts: Mapping[str, str], names: Sequence[str], summary:
         ]
     parts += [f'<h2>{html.escape(Path(name).stem)}</h2><img src="{html.escape(name)}" alt="{html.escape(name)}">' for name in names]
     parts += ["<h2>Time</h2>", _as_html(texts["timing"]), f"<h2>Configuration</h2><pre>{html.escape(json.dumps(run, indent=1))}</pre>"]
-    title = f"<title>{html.escape(run['model']['name'])}</title>"
-    return f'<!doctype html><html lang="en"><meta charset="utf-8">{title}<style>{_STYLE}</style>\n' + "\n".join(parts) + "\n</html>\n"
+    values = {"title": html.escape(run["model"]["name"]), "style": asset("base.css"), "content": "\n".join(parts)}
+    return Template(asset("scores.html")).substitute(values)
 
 
 def _as_html(text: str) -> str:
@@ -120,7 +115,7 @@ def _as_html(text: str) -> str:
     rows = [[_bold(html.escape(cell)) for cell in line.strip("| ").split(" | ")] for line in text.splitlines()]
     kinds = ["th", *("td" for _ in rows[2:])]  # the second line is Markdown's rule
     lines = ["".join(f"<{kind}>{cell}</{kind}>" for cell in row) for kind, row in zip(kinds, [rows[0], *rows[2:]], strict=True)]
-    return "<div><table>\n" + "\n".join(f"<tr>{line}</tr>" for line in lines) + "\n</table></div>"
+    return '<div class="scroll"><table>\n' + "\n".join(f"<tr>{line}</tr>" for line in lines) + "\n</table></div>"
 
 
 def _bold(cell: str) -> str:
