@@ -6,15 +6,13 @@ every shape right. All that is wrong comes in one error.
 
 import dataclasses
 import math
+import mmap
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
-
-_BOUNDARY = 64
-"""Bytes: a CPU device takes arrays that begin on such a boundary as they are, and copies others."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -129,11 +127,12 @@ def convert(
 
 
 def _empty(shape: tuple[int, ...], dtype: np.dtype) -> np.ndarray:
-    """An array that a CPU device need not copy."""
+    """An array that a CPU device need not copy, for it begins a page."""
     size = math.prod(shape) * dtype.itemsize
-    memory = np.empty(size + _BOUNDARY, np.uint8)
-    start = -memory.ctypes.data % _BOUNDARY
-    return memory[start : start + size].view(dtype).reshape(shape)
+    if not size:
+        return np.empty(shape, dtype)
+    # Of small pages: the huge ones that numpy asks for take several times as long where a virtual machine gets them from its host.
+    return np.frombuffer(mmap.mmap(-1, size), dtype).reshape(shape)
 
 
 def _copy(source: np.ndarray, destination: np.ndarray) -> None:
