@@ -6,6 +6,7 @@ from pathlib import Path
 os.environ.setdefault("XLA_FLAGS", "--xla_force_host_platform_device_count=2")
 os.environ.setdefault("HF_HUB_OFFLINE", "1")
 os.environ.setdefault("MPLBACKEND", "Agg")
+os.environ.setdefault("JAX_ENABLE_COMPILATION_CACHE", "false")  # the command line keeps programs in the user's folder
 # Nearly all the time goes into compiling small programs that run once: a third less of it without the optimiser. .ci/run repeats the
 # comparisons with the recordings and with PyTorch under full optimisation, as users compile.
 os.environ.setdefault("JAX_DISABLE_MOST_OPTIMIZATIONS", "1")
