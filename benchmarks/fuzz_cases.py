@@ -278,13 +278,13 @@ def check_photo(folder: Path, case: Case) -> None:
     """As a file, and as the bytes of an archive's member: the same answer, finite, of the right shape."""
     from dave_jax.models.preprocess import Preprocessing, load_photo
 
-    preprocessing = Preprocessing(image_size=(16, 12))
+    preprocessing = Preprocessing(image_size=(64, 48))
     (file,) = (folder / name for name in case.files)
     upright = load_photo(file)
     if upright.mode != "RGB" or min(upright.size) < 1:
         raise Wrong(f"mode {upright.mode}, size {upright.size}")
     images = preprocessing(file)
-    if images.shape != (1, 16, 12, 3) or images.dtype != np.float32 or not np.isfinite(images).all() or abs(images).max() > 1 + 1e-6:
+    if images.shape != (1, 64, 48, 3) or images.dtype != np.float32 or not np.isfinite(images).all() or abs(images).max() > 1 + 1e-6:
         raise Wrong(f"shape {images.shape}, dtype {images.dtype}, finite {np.isfinite(images).all()}")
     if case.same_as is not None:
         (folder / "same.bin").write_bytes(case.same_as)
@@ -313,18 +313,21 @@ def _member_files() -> dict[str, bytes]:
 @st.composite
 def table_cases(draw: Any) -> Case:
     name = draw(st.sampled_from(sorted(TABLES)))
-    table = TABLES[name]
+    table, members = TABLES[name], _member_files()
     content = table.encode() if isinstance(table, str) else json.dumps(table).encode()
     if draw(st.integers(0, 9)) == 0:
-        return Case(_member_files() | {name: content}, "valid", name)
+        return Case(members | {name: content}, "valid", name)
+    if draw(st.integers(0, 9)) == 0:
+        broken = draw(st.sampled_from(sorted(members)))
+        return Case(members | {broken: draw(broken_bytes(members[broken])), name: content}, None, name)
     if isinstance(table, str):
         cells = [line.split(",") for line in table.splitlines()]
         for _ in range(draw(st.integers(0, 2))):
             row = draw(st.sampled_from(cells))
             row[draw(st.integers(0, len(row) - 1))] = draw(st.sampled_from(_CELLS))
         text = "\n".join(",".join(row) for row in cells).encode("utf-8", "surrogateescape")
-        return Case(_member_files() | {name: draw(st.one_of(st.just(text), broken_bytes(text)))}, None, name)
-    return Case(_member_files() | {name: draw(broken_json(table))}, None, name)
+        return Case(members | {name: draw(st.one_of(st.just(text), broken_bytes(text)))}, None, name)
+    return Case(members | {name: draw(broken_json(table))}, None, name)
 
 
 _CELLS = [

