@@ -10,6 +10,7 @@
       --localisation, perturbation, stability--> scores                evaluation/   HOW GOOD
     photographs --optax--> the embedded model, linear probes           training/     WHAT load() GIVES
     a data set --grain--> devices --tensorstore--> a store of maps     batch/        AT SCALE
+    explain --jax.export--> a file that JAX alone runs                 export/       ELSEWHERE
 
 The method is DAVE (arXiv 2602.06613). Each stage imports only from those before it.
 """
@@ -38,6 +39,7 @@ from dave_jax.effective.trace.decompose import decompose as decompose
 from dave_jax.effective.trace.report import Report as Report
 from dave_jax.effective.trace.report import inspect as inspect
 from dave_jax.effective.trace.rules import rule as rule
+from dave_jax.export.export import export as export
 from dave_jax.models.bcos import BcosViT as BcosViT
 from dave_jax.models.bcos_config import BcosViTConfig as BcosViTConfig
 from dave_jax.models.convnext import ConvNeXt as ConvNeXt

@@ -8,7 +8,6 @@ import signal
 import threading
 from argparse import Namespace
 from collections.abc import Callable, Iterator
-from pathlib import Path
 from typing import Any
 
 import jax
@@ -32,28 +31,10 @@ def batch(arguments: Namespace) -> int:
     if arguments.distributed or any(place is not None for place in places):
         connect(*places, arguments.heartbeat)
     try:
-        with _stop_on_sigterm() as stop, contextlib.nullcontext() if arguments.no_cache else keep_compiled():
+        with _stop_on_sigterm() as stop:
             return _run(arguments, stop)
     finally:
         leave()
-
-
-@contextlib.contextmanager
-def keep_compiled() -> Iterator[None]:
-    """Keep compiled programs on disk from one start to the next, unless JAX is told of a folder already."""
-    if getattr(jax.config, "jax_compilation_cache_dir", None) is not None:
-        yield
-        return
-    folder = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "dave_jax" / "compiled"
-    settings = {"jax_compilation_cache_dir": str(folder), "jax_persistent_cache_min_compile_time_secs": 0.1}
-    before = {name: getattr(jax.config, name) for name in settings}
-    for name, value in settings.items():
-        jax.config.update(name, value)
-    try:
-        yield
-    finally:
-        for name, value in before.items():
-            jax.config.update(name, value)
 
 
 def _run(arguments: Namespace, stop: Callable[[], bool]) -> int:

@@ -1,4 +1,4 @@
-"""The command line: `dave-jax explain`, `batch`, `report`, `study`, `evaluate`, `models`, `calibrate`, `probe`.
+"""The command line: `dave-jax explain`, `batch`, `report`, `study`, `evaluate`, `export`, `models`, `calibrate`, `probe`.
 
 Exit codes: 0; 1 when some photographs could not be read and the others are done; 2 for bad usage or input, with one line on standard error;
 130 when interrupted. JAX is imported when a command runs (`dave_jax.commands`, `dave_jax.evaluate`), not to print help.
@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any, NoReturn
 
 from dave_jax import __version__
+from dave_jax.compiled import keep_compiled
 from dave_jax.pages.arguments import REPORT, STUDY, add_report, add_study
 
 _EXPLAIN = """\
@@ -59,6 +60,16 @@ examples:
 """
 
 
+_EXPORT = """\
+Writes the program of explain, for normalised images, targets and a key, to a file that JAX runs without dave_jax, and beside it a manifest
+(.json): shapes, preprocessing, class names, settings. docs/export.md shows how to run it.
+
+examples:
+  dave-jax export --batch 8 --samples 16 -o dave.stablehlo
+  dave-jax export --model deit3_base_patch16_224.fb_in1k --batch any --platforms cuda,tpu --weights beside -o deit3.stablehlo
+"""
+
+
 _PROBE = """\
 Fits a linear classifier to the features of a network without its head, and writes a model that explain and evaluate take as --model DIR.
 DATA is laid out as for evaluate. A tenth of it is held out to choose among learning rates and weight decays.
@@ -69,7 +80,9 @@ examples:
 """
 
 
-_MODULES = {"batch": "batch_command", "evaluate": "evaluate", "probe": "probe", "report": "pages_command", "study": "pages_command"}
+_MODULES = {"batch": "batch_command", "evaluate": "evaluate", "export": "export_command", "probe": "probe"} | dict.fromkeys(
+    ("report", "study"), "pages_command"
+)
 
 
 class _Parser(argparse.ArgumentParser):
@@ -93,7 +106,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     try:
         arguments = _parser().parse_args(argv)
         module = _MODULES.get(arguments.command, "commands")
-        code = getattr(importlib.import_module(f"dave_jax.{module}"), arguments.command)(arguments)
+        with keep_compiled(not getattr(arguments, "no_cache", False)):
+            code = getattr(importlib.import_module(f"dave_jax.{module}"), arguments.command)(arguments)
         sys.stdout.flush()
         return code
     except KeyboardInterrupt:
@@ -136,6 +150,7 @@ def _parser() -> argparse.ArgumentParser:
     _add_evaluate(commands)
     add_report(_command(commands, "report", "make a page of a store of maps", REPORT))
     add_study(_command(commands, "study", "ask people which of two stores' maps are better, or analyse their answers", STUDY), _seed)
+    _add_export(commands)
 
     models = _command(commands, "models", "list the models of timm that load by name")
     models.add_argument("--filter", metavar="PATTERN", help="part of a name, or a pattern with * and ?")
@@ -182,7 +197,6 @@ def _add_batch(commands: Any) -> None:
     )
     batch.add_argument("--dry-run", action="store_true", help="print the plan, with one timed batch, and write nothing")
     batch.add_argument("--retry-failed", action="store_true", help="read photographs that failed once more")
-    batch.add_argument("--no-cache", action="store_true", help="keep no compiled programs on disk")
     batch.add_argument("--distributed", action="store_true", help="one of several processes, which JAX finds: TPU, Slurm, Open MPI")
     batch.add_argument("--coordinator", metavar="HOST:PORT", help="of process 0, where JAX does not find the processes")
     batch.add_argument("--processes", type=int, metavar="N", help="how many there are")
@@ -216,6 +230,23 @@ def _add_evaluate(commands: Any) -> None:
     evaluate.add_argument("-o", "--output", type=Path, required=True, metavar="DIR", help="folder for the results")
 
 
+def _add_export(commands: Any) -> None:
+    export = _command(commands, "export", "write the program of explain to a file that JAX alone runs", _EXPORT)
+    _add_model(export, seed=False)
+    _add_prompts(export)
+    export.add_argument("--batch", type=_batch, default=1, metavar="B", help="images of a call, or any (default: %(default)s)")
+    export.add_argument(
+        "--platforms", type=_names, default=["cpu", "cuda", "tpu"], metavar="A,B", help="of cpu, cuda, rocm, tpu (default: cpu,cuda,tpu)"
+    )
+    export.add_argument("--targets", type=int, default=1, metavar="K", help="of each image (default: %(default)s)")
+    export.add_argument(
+        "--target-kind", choices=("id", "cotangent", "top"), default="id", help="what the program takes; top: none (default: %(default)s)"
+    )
+    export.add_argument("--weights", choices=("inside", "beside"), default="inside", help="where they go (default: %(default)s)")
+    _add_samples(export)
+    export.add_argument("-o", "--output", type=Path, required=True, metavar="FILE", help="the program, FILE.stablehlo")
+
+
 def _command(commands: Any, name: str, text: str, epilog: str | None = None) -> argparse.ArgumentParser:
     formatter = argparse.RawDescriptionHelpFormatter
     parser = commands.add_parser(name, help=text, description=text.capitalize(), epilog=epilog, formatter_class=formatter)
@@ -227,6 +258,12 @@ def _seed(text: str) -> int:
     if not text.isdecimal() or int(text) >= 2**32:
         raise argparse.ArgumentTypeError(f"a seed is an integer from 0 to 2**32 - 1; got {text!r}")
     return int(text)
+
+
+def _batch(text: str) -> int | str:
+    if text != "any" and not text.isdecimal():
+        raise argparse.ArgumentTypeError(f"a batch is a number of images, or any; got {text!r}")
+    return text if text == "any" else int(text)
 
 
 def _names(text: str) -> list[str]:
@@ -242,10 +279,12 @@ def _add_photos(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("photos", nargs="+", metavar="PHOTO", help="image file")
 
 
-def _add_model(parser: argparse.ArgumentParser) -> None:
+def _add_model(parser: argparse.ArgumentParser, *, seed: bool = True) -> None:
     parser.add_argument("--model", metavar="NAME|PATH", help="timm name, org/repo[@revision], folder or file (default: the embedded model)")
     parser.add_argument("--image-size", type=int, metavar="N", help="height and width in pixels (default: the model's own)")
-    parser.add_argument("--seed", type=_seed, default=0, metavar="S", help="of what is random (default: %(default)s)")
+    if seed:
+        parser.add_argument("--seed", type=_seed, default=0, metavar="S", help="of what is random (default: %(default)s)")
+    parser.add_argument("--no-cache", action="store_true", help="keep no compiled programs on disk from one start to the next")
     parser.add_argument("--json", action="store_true", help="print one JSON document")
 
 

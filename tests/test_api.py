@@ -16,11 +16,24 @@ import pytest
 import dave_jax
 
 ROOT = Path(__file__).parents[1]
-STAGES = ("config", "effective", "models", "sampling", "attribution", "evaluation", "training", "batch")
+STAGES = ("config", "effective", "models", "sampling", "attribution", "evaluation", "training", "batch", "export")
 """In the order of the pipeline: a stage imports from itself and those before it."""
 
 EDGE = (
-    *("__init__", "__main__", "batch_command", "cli", "commands", "evaluate", "pages", "pages_command", "plot", "probe", "results"),
+    *(
+        "__init__",
+        "__main__",
+        "batch_command",
+        "cli",
+        "commands",
+        "compiled",
+        "evaluate",
+        "export_command",
+        "pages",
+        "pages_command",
+        "plot",
+    ),
+    *("probe", "results"),
     "testing",
 )
 """Modules around the pipeline, which may import any stage and which no stage imports."""

@@ -18,14 +18,23 @@ SHARE = 0.25
 MOST = {"cpu": 8}
 """Larger chunks gain nothing there: a CPU's cores are busy with a few images."""
 
+_GUESS = 8 * 2**30
 
-def device_memory() -> int:
-    """Bytes of memory of the default device, or a guess of 8 GiB where it does not say."""
+
+def device_memory(platform: str | None = None) -> int:
+    """Bytes of memory of the default device, or a guess of 8 GiB where it does not say, or is for another platform."""
     device = jax.local_devices()[0]  # of a device of another process nothing is told
+    if platform not in (None, _kind(device.platform)):
+        return _GUESS
     if device.platform == "cpu" and hasattr(os, "sysconf"):
         return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
     stats = device.memory_stats() or {}
-    return int(stats.get("bytes_limit", 8 * 2**30))
+    return int(stats.get("bytes_limit", _GUESS))
+
+
+def _kind(platform: str) -> str:
+    """JAX's name of a backend: `gpu` for both kinds of these."""
+    return "gpu" if platform in ("cuda", "rocm") else platform
 
 
 @partial(jax.jit, static_argnums=(0, 1))  # for its cache: an image size and model seen before are not traced again
@@ -59,11 +68,19 @@ def choose_chunk(num_samples: int, fit: int, most: int) -> int:
     return divisor if 2 * divisor >= limit else limit
 
 
-def default_chunk(forward: Any, params: Any, image_shape: tuple[int, ...], rules: Decomposition, num_samples: int, num_targets: int) -> int:
-    """The chunk for a model, an image size and the default device."""
+def default_chunk(
+    forward: Any,
+    params: Any,
+    image_shape: tuple[int, ...],
+    rules: Decomposition,
+    num_samples: int,
+    num_targets: int,
+    platform: str | None = None,
+) -> int:
+    """The chunk for a model, an image size and the default device, or one of a platform (`cpu`, `gpu`, `tpu`)."""
     each = sample_bytes(forward, params, jax.ShapeDtypeStruct(image_shape, jnp.result_type(float)), rules, num_targets)
-    fit = math.floor(SHARE * device_memory() / max(each, 1))
-    return choose_chunk(num_samples, fit, MOST.get(jax.default_backend(), 128))
+    fit = math.floor(SHARE * device_memory(platform) / max(each, 1))
+    return choose_chunk(num_samples, fit, MOST.get(platform or jax.default_backend(), 128))
 
 
 def sum_over(function: Callable[[Any], Any], inputs: Any, chunk_size: int) -> Any:

@@ -19,7 +19,13 @@ LEAST_PILOT = 32
 
 
 def fitted(
-    config: DaveConfig, model: Model, rules: Decomposition, image: jax.ShapeDtypeStruct, num_targets: int, share: int = 1
+    config: DaveConfig,
+    model: Model,
+    rules: Decomposition,
+    image: jax.ShapeDtypeStruct,
+    num_targets: int,
+    share: int = 1,
+    platform: str | None = None,
 ) -> DaveConfig:
     """The settings with precision, warp adjoint, chunk and pilot: theirs, or what suits the device.
 
@@ -30,6 +36,7 @@ def fitted(
         image: shape and dtype of one image.
         num_targets: of each image.
         share: devices over which the samples are spread.
+        platform: `cpu`, `gpu` or `tpu`; None is that of the default device.
 
     Raises:
         ValueError: half precision of a forward pass that is not ours; a gathering warp for ranges where it is not exact; samples that
@@ -44,7 +51,7 @@ def fitted(
     """
     if config.num_samples % share:
         raise ValueError(f"num_samples must be a multiple of the {share} devices that share an image's samples; got {config.num_samples}.")
-    accelerator = jax.default_backend() in ("gpu", "tpu")
+    accelerator = (platform or jax.default_backend()) in ("gpu", "tpu")
     precision, adjoint = config.precision, config.warp_adjoint
     ours = isinstance(model.forward, Network)
     if precision == "bfloat16" and not ours:
@@ -63,12 +70,14 @@ def fitted(
     if adjoint is None:
         adjoint = "gather" if accelerator and exact else "scatter"
     each = num_targets * math.prod(image.shape) * image.dtype.itemsize
-    pilot = config.mad_pilot or max(LEAST_PILOT, int(SHARE * device_memory() / (4 * each)) * share)  # samples, deviations and their orders
+    pilot = config.mad_pilot or max(
+        LEAST_PILOT, int(SHARE * device_memory(platform) / (4 * each)) * share
+    )  # samples, deviations and their orders
     pilot = math.ceil(pilot / share) * share  # the same on every device
     chunk = config.chunk_size
     if chunk is None:
         params = jax.eval_shape(lambda params: in_precision(model.forward, params, precision, image.dtype), model.params)
-        chunk = default_chunk(model.forward, params, image.shape, rules, config.num_samples // share, num_targets)
+        chunk = default_chunk(model.forward, params, image.shape, rules, config.num_samples // share, num_targets, platform)
     return dataclasses.replace(
         config,
         precision=precision,

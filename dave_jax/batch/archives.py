@@ -9,7 +9,8 @@ from typing import Any
 
 from PIL import Image
 
-from dave_jax.evaluation.folders import IMAGENETTE, SUFFIXES
+from dave_jax.evaluation.folders import DAMAGED, IMAGENETTE, SUFFIXES
+from dave_jax.models.preprocess import decode_photo
 
 
 @dataclasses.dataclass(frozen=True)
@@ -36,21 +37,7 @@ class Archives:
         archive, offset, size = self.places[index]
         with self.paths[archive].open("rb") as file:
             file.seek(offset)
-            return open_image(file.read(size))
-
-
-def open_image(content: bytes) -> Image.Image:
-    """An encoded image, decoded.
-
-    Raises:
-        ValueError: it is none, or broken.
-    """
-    try:
-        image = Image.open(io.BytesIO(content))
-    except Image.UnidentifiedImageError as error:  # its message holds an address, which differs between runs
-        raise ValueError("not a photograph in a format that Pillow reads") from error
-    image.load()
-    return image
+            return decode_photo(io.BytesIO(file.read(size)), repr(self.names[index]))
 
 
 def list_archives(paths: Sequence[Path]) -> Archives:
@@ -65,7 +52,7 @@ def list_archives(paths: Sequence[Path]) -> Archives:
             with tarfile.open(path, "r:") as archive:
                 members = [member for member in archive if member.isfile()]
                 classes = {_key(member.name): _text(archive, member) for member in members if member.name.endswith(".cls")}
-        except tarfile.TarError as error:
+        except DAMAGED as error:
             raise ValueError(f"{str(path)!r} is no uncompressed tar archive ({error}). Unpack or rebuild it.") from error
         for member in members:
             name = member.name.removeprefix("./")

@@ -1,6 +1,7 @@
 """A Hugging Face dataset on disk (Arrow files), by the package `datasets`."""
 
 import dataclasses
+import io
 from collections.abc import Mapping, Sequence
 from functools import cached_property
 from pathlib import Path
@@ -8,9 +9,9 @@ from typing import Any
 
 from PIL import Image
 
-from dave_jax.batch.archives import open_image
 from dave_jax.batch.extras import need
 from dave_jax.evaluation.folders import IMAGENETTE
+from dave_jax.models.preprocess import decode_photo
 
 
 @dataclasses.dataclass(frozen=True)
@@ -44,7 +45,8 @@ class ArrowDataset:
         found = self.rows[index][self.column]
         if found is None:
             raise ValueError(f"row {index} has no image")
-        return open_image(Path(found["path"]).read_bytes() if found["bytes"] is None else found["bytes"])
+        file = Path(found["path"]) if found["bytes"] is None else io.BytesIO(found["bytes"])
+        return decode_photo(file, f"row {index}")
 
 
 def _open(path: Path) -> Any:

@@ -6,7 +6,6 @@ SHARDS.tar        webdataset: images, with a class in KEY.cls if you like; also 
 DATASET           a Hugging Face dataset, as `save_to_disk` writes it
 """
 
-import csv
 import dataclasses
 import glob
 import hashlib
@@ -22,7 +21,7 @@ from dave_jax.batch.archives import list_archives
 from dave_jax.batch.arrow import list_dataset
 from dave_jax.batch.extras import need
 from dave_jax.evaluation.folders import IMAGENETTE, SUFFIXES
-from dave_jax.evaluation.tables import read_json
+from dave_jax.evaluation.tables import read_csv, read_json
 from dave_jax.models.preprocess import Photo
 
 
@@ -178,11 +177,10 @@ def _folder(path: Path) -> Photographs:
 
 
 def _csv_rows(path: Path) -> list[tuple[str, Any]]:
-    with path.open(newline="", encoding="utf-8-sig") as file:  # spreadsheets put a mark in front
-        reader = csv.DictReader(file)
-        if "path" not in (reader.fieldnames or ()):
-            raise ValueError(f"The first line of {str(path)!r} must name a column path, and target if you like; got {reader.fieldnames}.")
-        return [(row["path"], row.get("target")) for row in reader if row["path"]]
+    rows = read_csv(path)
+    if rows and "path" not in rows[0]:
+        raise ValueError(f"The first line of {str(path)!r} must name a column path, and target if you like; got {list(rows[0])}.")
+    return [(row["path"], row.get("target")) for row in rows if row["path"]]
 
 
 def _parquet_rows(path: Path) -> list[tuple[str, Any]]:

@@ -11,7 +11,7 @@ Class folders with other names than the model's or Imagenette's are translated b
 import dataclasses
 import hashlib
 import io
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -23,7 +23,7 @@ from dave_jax.evaluation.folders import HOW, ClassFolders, class_folders, find, 
 from dave_jax.evaluation.regions import boxes_to_region, mask_to_region
 from dave_jax.evaluation.tables import Entry, read_table
 from dave_jax.models.model import Model, canonical, count_classes
-from dave_jax.models.preprocess import Preprocessing, load_photo
+from dave_jax.models.preprocess import Preprocessing, decode_photo, load_photo
 
 MASK_FRAME = Preprocessing(image_size=(224, 224), crop_fraction=0.875)
 """What a mask of 224 x 224 shows of its photograph, unless that is of this size itself: resized to 256, the centre cut out."""
@@ -56,10 +56,7 @@ class Photograph:
         """The photograph, upright."""
         if isinstance(self.content, Path):
             return load_photo(self.content)
-        try:
-            return load_photo(Image.open(io.BytesIO(self.content)))
-        except OSError as error:
-            raise ValueError(f"{self.name!r} cannot be read as a photograph ({error}).") from error
+        return decode_photo(io.BytesIO(self.content), repr(self.name))
 
     def region(self, preprocessing: Preprocessing) -> Bool[np.ndarray, "h w"]:
         """Where the object is, in a model's frame: the union of the boxes, or the mask where there are no boxes."""
@@ -156,9 +153,8 @@ def _is_marked(file: Path, boxes: Sequence[Sequence[float]], mask: Path | None, 
         raise FileNotFoundError(f"there is no file {str(file)!r}")
     if not boxes and mask is None:
         return False
-    with Image.open(file) as image:
-        turned = image.getexif().get(ExifTags.Base.Orientation, 1) >= 5
-        height, width = image.size if turned else image.size[::-1]
+    turned, size = _of_image(file, lambda image: (image.getexif().get(ExifTags.Base.Orientation, 1) >= 5, image.size))
+    height, width = size if turned else size[::-1]
     return bool(_region((height, width), boxes, mask, preprocessing).any())
 
 
@@ -168,14 +164,21 @@ def _region(size: tuple[int, int], boxes: Sequence[Sequence[float]], mask: Path 
     assert mask is not None  # only what is marked has a region
     if not mask.is_file():
         raise FileNotFoundError(f"there is no mask {str(mask)!r}")
-    with Image.open(mask) as image:
-        inside = np.asarray(image.convert("L"))
+    inside = _of_image(mask, lambda image: np.asarray(image.convert("L")))
     if inside.shape not in (size, MASK_FRAME.image_size):
         raise ValueError(
             f"a mask must have the shape of its photograph, {size}, or be {MASK_FRAME.image_size} in the frame of resize 256 and centre "
             f"crop 224; got {inside.shape}"
         )
     return mask_to_region(inside, size, preprocessing, frame=None if inside.shape == size else MASK_FRAME)
+
+
+def _of_image(file: Path, read: Callable[[Image.Image], Any]) -> Any:
+    try:
+        with Image.open(file) as image:
+            return read(image)
+    except Exception as error:  # a damaged file can raise anything in a decoder
+        raise ValueError(f"{str(file)!r} cannot be read as an image ({error})") from error
 
 
 def fingerprint(photographs: Sequence[Photograph]) -> str:

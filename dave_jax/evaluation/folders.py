@@ -1,12 +1,13 @@
 """Where labelled photographs lie: folders and archives of class folders, or beside a table."""
 
-import json
+import lzma
 import tarfile
+import zlib
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from dave_jax.evaluation.tables import read_json, read_table
+from dave_jax.evaluation.tables import parse_json, read_json, read_table
 from dave_jax.models.model import canonical
 
 IMAGENETTE = {
@@ -30,6 +31,9 @@ TABLES = ("labels.json", "labels.csv")
 """Names of tables inside a folder."""
 
 _CLASSES = "classes.json"
+
+DAMAGED = (tarfile.TarError, EOFError, OSError, ValueError, OverflowError, zlib.error, lzma.LZMAError)
+"""What a broken archive raises."""
 
 
 class ClassFolders(NamedTuple):
@@ -80,12 +84,13 @@ def class_folders(path: Path, *, with_content: bool = True) -> ClassFolders:
                 name: archive.extractfile(files[name]).read() if with_content or name == _CLASSES else b""  # pyright: ignore[reportOptionalMemberAccess] files
                 for name in sorted(files)
             }
-    except tarfile.TarError as error:
-        raise ValueError(f"{str(path)!r} is no tar archive ({error}).") from error
+    except DAMAGED as error:
+        raise ValueError(f"{str(path)!r} is no tar archive, or damaged ({error}). Unpack it, or download it again.") from error
+    names = parse_json(content[_CLASSES], f"{_CLASSES} in {str(path)!r}", dict) if _CLASSES in content else {}
     members: list[tuple[str, str, Path | bytes]] = [
         (Path(name).parent.name, name, data) for name, data in content.items() if Path(name).suffix.lower() in SUFFIXES
     ]
-    return ClassFolders(members, IMAGENETTE | (json.loads(content[_CLASSES]) if _CLASSES in content else {}))
+    return ClassFolders(members, IMAGENETTE | names)
 
 
 def _members(folder: Path) -> list[tuple[str, str, Path | bytes]]:

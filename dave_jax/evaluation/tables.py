@@ -53,15 +53,14 @@ def _entry(row: Mapping[str, Any], label_field: str, path: Path) -> Entry:
 def _csv_rows(path: Path) -> list[dict[str, Any]]:
     """Rows that differ in their box only are one."""
     found: dict[tuple[Any, ...], dict[str, Any]] = {}
-    with path.open(newline="", encoding="utf-8") as file:
-        for number, row in enumerate(csv.DictReader(file), 2):
-            box = [row.pop(edge, None) or None for edge in ("x0", "y0", "x1", "y1")]
-            kept = found.setdefault(tuple(row.items()), row | {"boxes": []})
-            if any(edge is not None for edge in box):
-                try:
-                    kept["boxes"].append([float(str(edge)) for edge in box])
-                except ValueError:
-                    raise ValueError(f"Line {number} of {str(path)!r} needs x0, y0, x1 and y1 as numbers, or none; got {box}.") from None
+    for number, row in enumerate(read_csv(path), 2):
+        box = [row.pop(edge, None) or None for edge in ("x0", "y0", "x1", "y1")]
+        kept = found.setdefault(tuple(row.items()), row | {"boxes": []})
+        if any(edge is not None for edge in box):
+            try:
+                kept["boxes"].append([float(str(edge)) for edge in box])
+            except ValueError:
+                raise ValueError(f"Line {number} of {str(path)!r} needs x0, y0, x1 and y1 as numbers, or none; got {box}.") from None
     return list(found.values())
 
 
@@ -71,10 +70,40 @@ def read_json(path: Path, kind: type) -> Any:
     Raises:
         ValueError: something else.
     """
+    return parse_json(path.read_bytes(), repr(str(path)), kind)
+
+
+def parse_json(content: bytes, what: str, kind: type) -> Any:
+    """A list of objects, or one object; `what` to call it in errors.
+
+    Raises:
+        ValueError: something else.
+    """
     try:
-        found = json.loads(path.read_text(encoding="utf-8"))
-    except ValueError as error:
-        raise ValueError(f"{str(path)!r} is not JSON ({error}).") from error
+        found = json.loads(content.decode())
+    except (ValueError, RecursionError) as error:  # brackets within brackets
+        raise ValueError(f"{what} is not JSON ({error}). Write it again.") from error
     if not isinstance(found, kind) or (kind is list and not all(isinstance(entry, dict) for entry in found)):
-        raise ValueError(f"{str(path)!r} must hold {'a list of objects' if kind is list else 'one object'}.")
+        raise ValueError(f"{what} must hold {'a list of objects' if kind is list else 'one object'}.")
     return found
+
+
+def read_csv(path: Path) -> list[dict[str, str | None]]:
+    """The rows of a `.csv` file by the names in its first line; without empty ones.
+
+    Raises:
+        ValueError: it is not UTF-8, or no such table.
+    """
+    try:
+        with path.open(newline="", encoding="utf-8-sig") as file:  # spreadsheets put a mark in front
+            reader = csv.DictReader(file, strict=True)
+            rows = []
+            for row in reader:
+                if None in row:
+                    raise ValueError(f"line {reader.line_num} has more fields than the first")
+                rows.append(row)
+            if not reader.fieldnames or len(set(reader.fieldnames)) != len(reader.fieldnames):
+                raise ValueError(f"the first line must name each column once; got {reader.fieldnames}")
+    except (ValueError, csv.Error) as error:
+        raise ValueError(f"{str(path)!r} is no CSV table in UTF-8 ({error}). Correct it, or write it again.") from error
+    return rows

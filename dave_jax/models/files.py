@@ -106,7 +106,7 @@ def json_object(file: Path) -> dict[str, Any]:
     """
     try:
         document = json.loads(file.read_text(encoding="utf-8"))
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:  # brackets within brackets
         raise ValueError(f"{str(file)!r} must be JSON; it is not ({error}). Download or write it again.") from error
     if not isinstance(document, dict):
         raise ValueError(f"{str(file)!r} must be a JSON object; it is a {type(document).__name__}. Download or write it again.")
@@ -258,7 +258,7 @@ def _commit(file: Path | None) -> str | None:
 def _shards(index: Path) -> list[str]:
     try:
         names = sorted(set(json.loads(index.read_text(encoding="utf-8"))["weight_map"].values()))
-    except (AttributeError, KeyError, TypeError, ValueError) as error:
+    except (AttributeError, KeyError, RecursionError, TypeError, ValueError) as error:
         raise ValueError(
             f"{str(index)!r} must be JSON with a weight_map from arrays to files; it is not ({error!r}). Download it again."
         ) from error

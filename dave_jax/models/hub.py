@@ -135,7 +135,21 @@ def _size(image_size: Any) -> tuple[int, int] | None:
 
 
 def _describe(found: Found, image_size: tuple[int, int] | None) -> Any:
-    """What config.json and the name say about the weights: a `Description` of one of the modules of `convert_weights`."""
+    """What config.json and the name say about the weights: a `Description` of one of the modules of `convert_weights`.
+
+    Raises:
+        ValueError: nothing that dave_jax has; the message names the file.
+    """
+    try:
+        return _read_description(found, image_size)
+    except (ArithmeticError, TypeError, ValueError) as error:
+        files = (found.config, *(found.config.with_name(name) for name in (_PROCESSOR, _PROCESSORS))) if found.config else ()
+        if isinstance(error, ValueError) and any(str(file) in str(error) for file in files):
+            raise
+        raise ValueError(f"{str(found.config)!r} must describe a network that dave_jax has; it does not. {error}") from error
+
+
+def _read_description(found: Found, image_size: tuple[int, int] | None) -> Any:
     from convert_weights import bcos, huggingface, huggingface_clip, huggingface_convnext, huggingface_swin, open_clip
     from convert_weights.config_json import describe
 

@@ -1,6 +1,7 @@
 """`Preprocessing`: from photographs to the normalised images that a model takes, exactly as timm evaluates (Pillow resize, centre crop)."""
 
 import dataclasses
+import io
 import math
 import os
 from collections.abc import Iterable
@@ -18,6 +19,13 @@ Photo = str | os.PathLike | Image.Image | np.ndarray | jax.Array
 _RESAMPLING = {name: Image.Resampling[name.upper()] for name in ("nearest", "bilinear", "bicubic", "box", "hamming", "lanczos")}
 _CROP_MODES = ("center", "squash", "border")
 _CROP_STARTS = ("even", "down")
+
+MOST_PIXELS = 2**28
+"""Of a photograph that is resized, before its centre is cut out: more is a strip rather than a photograph, and would not fit anywhere."""
+
+_MOST_EDGE = 2**14
+
+_LARGEST = 1e6  # means, deviations and their inverses: float32 must hold what is divided by them
 
 
 @dataclasses.dataclass(frozen=True)
@@ -59,15 +67,18 @@ class Preprocessing:
         problems = []
         if not isinstance(self.image_size, tuple) or len(self.image_size) != 2 or min(self.image_size) < 1:
             problems.append(f"image_size must be a tuple of two positive integers; got {self.image_size!r}")
-        for name, low in (("mean", -math.inf), ("std", 0.0)):
+        for name, low in (("mean", -_LARGEST), ("std", 1 / _LARGEST)):
             value = getattr(self, name)
-            if not isinstance(value, tuple) or len(value) != 3 or not all(low < number < math.inf for number in value):
-                problems.append(f"{name} must be a tuple of three {'positive ' if low == 0 else ''}numbers; got {value!r}")
+            if not isinstance(value, tuple) or len(value) != 3 or not all(low <= number <= _LARGEST for number in value):
+                problems.append(f"{name} must be a tuple of three {'positive ' if low > 0 else ''}numbers; got {value!r}")
         if not 0.0 < self.crop_fraction < math.inf:
             problems.append(f"crop_fraction must be positive; got {self.crop_fraction}")
         for name, choices in (("crop_mode", _CROP_MODES), ("interpolation", tuple(_RESAMPLING)), ("crop_start", _CROP_STARTS)):
             if getattr(self, name) not in choices:
                 problems.append(f"{name} must be one of {list(choices)}; got {getattr(self, name)!r}")
+        if not problems and max(self.image_size) / min(self.crop_fraction, 1.0) > _MOST_EDGE:
+            sizes = f"{self.image_size} of {self.crop_fraction}"
+            problems.append(f"images, and what they are cut from, have at most {_MOST_EDGE} pixels an edge; got {sizes}")
         if problems:
             raise ValueError("Preprocessing: " + "; ".join(problems) + ".")
 
@@ -81,7 +92,7 @@ class Preprocessing:
         """
         if isinstance(photos, str | os.PathLike | Image.Image) or (isinstance(photos, np.ndarray | jax.Array) and photos.ndim < 4):
             photos = [photos]
-        frames = [self._frame(load_photo(photo)) for photo in photos]
+        frames = [self._frame(load_photo(photo), _name(photo)) for photo in photos]
         if not frames:
             raise ValueError("There is no photograph to prepare: the list is empty. Pass at least one path, PIL image or array.")
         pixels = np.stack(frames).astype(np.float32) / np.float32(255)
@@ -107,8 +118,13 @@ class Preprocessing:
             size = round(width / ratio), round(height / ratio)
         return max(1, size[0]), max(1, size[1])
 
-    def _frame(self, photo: Image.Image) -> UInt8[np.ndarray, "h w 3"]:
-        photo = photo.resize(self.resized(*photo.size), _RESAMPLING[self.interpolation])
+    def _frame(self, photo: Image.Image, name: str) -> UInt8[np.ndarray, "h w 3"]:
+        size = self.resized(*photo.size)
+        if size[0] * size[1] > MOST_PIXELS:
+            raise ValueError(
+                f"{name} is too narrow: {photo.width} x {photo.height} pixels would be resized to {size[0]} x {size[1]}. Crop it."
+            )
+        photo = photo.resize(size, _RESAMPLING[self.interpolation])
         height, width = self.image_size
         red, green, blue = (round(255 * value) for value in self.mean) if self.crop_mode == "border" else (0, 0, 0)
         frame = Image.new("RGB", (width, height), (red, green, blue))
@@ -142,17 +158,35 @@ def load_photo(photo: Photo) -> Image.Image:
     path = Path(photo)
     if path.is_dir():
         raise ValueError(f"{str(path)!r} is a folder, not a photograph. Pass the files in it.")
+    return decode_photo(path, repr(str(path)))
+
+
+def decode_photo(file: Path | io.BytesIO, name: str) -> Image.Image:
+    """A photograph in a file as an RGB image, upright: see `load_photo`.
+
+    Args:
+        file: its path, or its bytes as a file.
+        name: what to call it in errors.
+
+    Raises:
+        FileNotFoundError: the file is missing.
+        ValueError: no photograph, or broken.
+    """
     try:
-        with Image.open(path) as image:
+        with Image.open(file) as image:
             image.load()
             upright = ImageOps.exif_transpose(image)
     except FileNotFoundError as error:
-        raise FileNotFoundError(f"There is no file {str(path)!r}. Check the path of the photograph.") from error
+        raise FileNotFoundError(f"There is no file {name}. Check the path of the photograph.") from error
     except UnidentifiedImageError as error:
-        raise ValueError(f"{str(path)!r} is not a photograph in a format that Pillow reads. Convert it to JPEG or PNG.") from error
+        raise ValueError(f"{name} is not a photograph in a format that Pillow reads. Convert it to JPEG or PNG.") from error
     except Exception as error:  # a damaged file can raise anything in a decoder
-        raise ValueError(f"{str(path)!r} cannot be read as a photograph ({error}). Replace it by an intact JPEG or PNG.") from error
-    return _to_rgb(upright, repr(str(path)))
+        raise ValueError(f"{name} cannot be read as a photograph ({error}). Replace it by an intact JPEG or PNG.") from error
+    return _to_rgb(upright, name)
+
+
+def _name(photo: Photo) -> str:
+    return repr(os.fspath(photo)) if isinstance(photo, str | os.PathLike) else "the photograph"
 
 
 def _to_rgb(image: Image.Image, name: str) -> Image.Image:

@@ -156,7 +156,9 @@ def read(
         dave_config, names = DaveConfig(**stored["dave_config"]), stored["class_names"]
         dtype = dtype or ("bfloat16" if stored.get("dtype") == "bfloat16" else "float32")
         name, source = str(stored["name"]), str(stored["source"])
-    except (KeyError, TypeError, ValueError) as error:
+        if not (names is None or (isinstance(names, list) and all(isinstance(label, str) for label in names))):
+            raise TypeError(f"class_names must be a list of names, or null; got {names!r}")
+    except (AttributeError, KeyError, OverflowError, RecursionError, TypeError, ValueError) as error:
         raise ValueError(f"The metadata of {str(path)!r} must describe a model of dave_jax; they do not ({error}).") from error
     size, adapt = image_size or preprocessing.image_size, {}
     if isinstance(config, ViTConfig | SwinConfig):

@@ -26,5 +26,5 @@ def test_little_memory_means_a_small_chunk(monkeypatch):
     assert chunk.default_chunk(*arguments) == 8
     image = jax.ShapeDtypeStruct((16, 16, 3), jnp.float32)
     each = chunk.sample_bytes(model.forward, model.params, image, effective, 1)
-    monkeypatch.setattr(chunk, "device_memory", lambda: int(2.5 * each / chunk.SHARE))
+    monkeypatch.setattr(chunk, "device_memory", lambda platform: int(2.5 * each / chunk.SHARE))
     assert chunk.default_chunk(*arguments) == 2

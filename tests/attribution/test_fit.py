@@ -111,10 +111,10 @@ def test_pilot_bounds_the_memory(images):
 
 
 def test_short_memory_makes_a_pilot(monkeypatch):
-    monkeypatch.setattr("dave_jax.attribution.fit.device_memory", lambda: 2**20)
+    monkeypatch.setattr("dave_jax.attribution.fit.device_memory", lambda platform: 2**20)
     config = fitted(dataclasses.replace(CONFIG, num_samples=1000), tiny_model(), effective, IMAGE, 1)
     assert config.mad_pilot == 32
-    monkeypatch.setattr("dave_jax.attribution.fit.device_memory", lambda: 2**34)
+    monkeypatch.setattr("dave_jax.attribution.fit.device_memory", lambda platform: 2**34)
     assert fitted(dataclasses.replace(CONFIG, num_samples=1000), tiny_model(), effective, IMAGE, 1).mad_pilot == 1000
 
 
@@ -143,6 +143,6 @@ def test_a_pilot_follows_no_period():
 
 @pytest.mark.slow
 def test_samples_are_held_where_they_are_wanted(images, monkeypatch):
-    monkeypatch.setattr("dave_jax.attribution.fit.device_memory", lambda: 2**10)
+    monkeypatch.setattr("dave_jax.attribution.fit.device_memory", lambda platform: 2**10)
     config = dataclasses.replace(CONFIG, num_samples=40)
     assert dave.explain(tiny_model(), images, [0, 1], key=KEY, config=config, return_samples=True)[1].shape[1] == 40

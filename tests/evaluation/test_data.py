@@ -187,5 +187,5 @@ def test_bad_places(name, content, message, model, tmp_path):
 
 
 def test_a_broken_photograph_in_an_archive(tmp_path):
-    with pytest.raises(ValueError, match=r"'a/b\.png' cannot be read"):
+    with pytest.raises(ValueError, match=r"'a/b\.png' is not a photograph"):
         Photograph("a/b.png", 0, b"no image").photo()

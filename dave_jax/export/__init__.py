@@ -1,0 +1,1 @@
+"""Without us: the program of an explanation as a file that JAX alone runs."""
