@@ -15,6 +15,10 @@ from sphinx.application import Sphinx
 ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT / "docs"))
 
+import jax  # noqa: E402
+
+jax.Array.__name__ = "Array"  # else every annotation of jaxtyping shows the private module that it comes from
+
 import make_reference  # noqa: E402  beside this file
 
 project = "dave_jax"
@@ -58,7 +62,7 @@ nb_ipywidgets_js = {}  # nothing from the network
 
 # The reference
 
-autodoc_default_options = {"members": True, "show-inheritance": True, "no-value": True}
+autodoc_default_options = {"members": True, "no-value": True}
 autodoc_member_order = "bysource"
 autodoc_preserve_defaults = True
 autodoc_typehints_format = "short"
@@ -72,7 +76,7 @@ napoleon_use_rtype = False
 nitpicky = True
 nitpick_ignore_regex = [
     (r"py:.*", r"(?!dave_jax\.)\w+\..*"),  # other packages: their inventories are on the network, and the build asks nothing of it
-    (r"py:.*", r"ndarray|T|.*\.T"),  # np.ndarray within a union; type variables
+    (r"py:.*", r"Array|ndarray|T|.*\.T"),  # arrays, without their packages; type variables
     (r"py:class", r"'.*|.*'"),  # shapes in jaxtyping's annotations
 ]
 
@@ -84,6 +88,7 @@ html_static_path = ["site"]
 html_css_files = ["site.css"]
 html_copy_source = False
 html_show_copyright = False
+pygments_dark_style = "github-dark"
 html_theme_options = {"navigation_with_keys": True}
 
 

@@ -16,32 +16,34 @@ from typing import Any
 import dave_jax
 
 FOLDER = Path(__file__).with_name("reference")
+INTRODUCTION = """`import dave_jax as dave` gives the names of these tables. Each heading leads to their descriptions, and to the modules of
+that stage, whose names are public too unless they begin with an underscore."""
 
 STAGES = {
-    "config": "Settings",
-    "effective": "What is linear: operators, layers, decompositions, and any JAX function",
-    "models": "Who predicts: networks, checkpoints, photographs, text",
-    "sampling": "Where we look: transforms, noise, calibration",
-    "attribution": "What we say: explanations, averages, biases, other methods",
-    "evaluation": "How good: metrics, and the comparison of methods",
-    "training": "How the embedded model was made; linear probes",
-    "batch": "Data sets: source, sharded run, store",
+    "config": ("Settings", "What one explanation depends on besides model, image and key."),
+    "effective": ("Effective transformations", "What is linear: operators, layers, decompositions, and any JAX function."),
+    "models": ("Models", "Who predicts: networks, checkpoints, photographs, text."),
+    "sampling": ("Sampling", "Where we look: transforms, noise, calibration."),
+    "attribution": ("Attribution", "What we say: explanations, averages, biases, other methods."),
+    "evaluation": ("Evaluation", "How good: metrics, and the comparison of methods."),
+    "training": ("Training", "How the embedded model was made; linear probes."),
+    "batch": ("Data sets", "Source, sharded run, store."),
+    "around": ("Around the stages", "Pictures, pages, the command line, a model for tests."),
 }
-"""The stages in the order of the pipeline, and what each is about. Other modules and packages follow."""
-
-OTHERS, AROUND = "around", "Around the stages: pictures, the command line, tests"
+"""The stages in the order of the pipeline: their titles, and what they are about. All other modules are around them."""
 
 
 def stage_of(module: str) -> str:
     """The stage of a module, or `around`."""
-    part = module.split(".")[1] if "." in module else OTHERS
-    return part if part in STAGES else OTHERS
+    part = module.split(".")[1]
+    return part if part in STAGES else "around"
 
 
 def exported() -> dict[str, Any]:
-    """What `dave_jax` itself offers, by name."""
+    """What `dave_jax` itself offers, by name: functions, then classes."""
     public = {name: getattr(dave_jax, name) for name in dir(dave_jax) if not name.startswith("_")}
-    return {name: value for name, value in public.items() if getattr(value, "__module__", "").startswith("dave_jax.")}
+    ours = {name: value for name, value in public.items() if getattr(value, "__module__", "").startswith("dave_jax.")}
+    return dict(sorted(ours.items(), key=lambda item: (isinstance(item[1], type), item[0])))
 
 
 def modules() -> dict[str, types.ModuleType]:
@@ -60,7 +62,7 @@ def first_line(subject: Any) -> str:
 
 def table(rows: list[tuple[str, str]]) -> list[str]:
     """Rows of two columns."""
-    return ["| | |", "| --- | --- |", *(f"| {left} | {right} |" for left, right in rows), ""]
+    return ["| name | what |", "| --- | --- |", *(f"| {left} | {right} |" for left, right in rows), ""]
 
 
 def documented(kind: str, name: str) -> list[str]:
@@ -82,16 +84,15 @@ def module_page(name: str, above: str, elsewhere: list[str]) -> str:
 
 def pages() -> dict[str, str]:
     """The pages by their names."""
-    found, index = {}, ["# Reference", "", "Everything that is public. `import dave_jax as dave` gives the names of the tables here;", ""]
-    index[-2] += " each stage's page has these, and its modules."
+    found, index = {}, ["# Reference", "", INTRODUCTION, ""]
     names, all_modules = exported(), modules()
-    for stage, title in {**STAGES, OTHERS: AROUND}.items():
+    for stage, (title, about) in STAGES.items():
         here = {name: value for name, value in names.items() if stage_of(value.__module__) == stage}
         inside = {name: module for name, module in all_modules.items() if stage_of(name) == stage}
-        index += [f"## [{title}]({stage}.md)", ""]
+        index += [f"## [{title}]({stage}.md)", "", about, ""]
         rows = [(f"[`dave.{name}`](#dave_jax.{name})", first_line(value)) for name, value in here.items()]
         index += table(rows) if rows else []
-        page = [f"# {title}", ""]
+        page = [f"# {title}", "", about, ""]
         for name, value in here.items():
             kind = "autoclass" if isinstance(value, type) else "autofunction"
             page += documented(kind, f"dave_jax.{name}")
@@ -100,7 +101,7 @@ def pages() -> dict[str, str]:
         for name in inside:
             elsewhere = [export for export, value in here.items() if value.__module__ == name]
             found[name] = module_page(name, f"[{title}]({stage}.md)", elsewhere)
-    found["index"] = "\n".join(index + hidden([*STAGES, OTHERS]))
+    found["index"] = "\n".join(index + hidden(list(STAGES)))
     return found
 
 
@@ -109,7 +110,7 @@ def main() -> None:
     FOLDER.mkdir(exist_ok=True)
     made = pages()
     for old in FOLDER.glob("*.md"):
-        if old.stem not in made and old.name.removesuffix(".md") not in made:
+        if old.name.removesuffix(".md") not in made:
             old.unlink()
     for name, text in made.items():
         file = FOLDER / f"{name}.md"
