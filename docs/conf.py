@@ -10,7 +10,9 @@ import sys
 from importlib.metadata import version as installed
 from pathlib import Path
 
+from jax.typing import ArrayLike
 from sphinx.application import Sphinx
+from sphinx.util.typing import stringify_annotation
 
 ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT / "docs"))
@@ -46,6 +48,7 @@ NAVIGATION = {
 """Captions of the sidebar and the pages below them. A page of `docs/` that is not named here goes to the end of the guides."""
 
 EXPORTED = list(make_reference.exported().values())
+ARRAY_LIKE = stringify_annotation(ArrayLike, "smart")
 ATTRIBUTES, COLON = ("attribute", "data", "property"), "\ue000"
 
 # Pages
@@ -108,6 +111,16 @@ def documented_elsewhere(app: Sphinx, what: str, name: str, subject: object, ski
     return True if what == "module" and any(subject is value for value in EXPORTED) else None
 
 
+def with_short_types(
+    app: Sphinx, what: str, name: str, subject: object, options: object, signature: str | None, returns: str | None
+) -> tuple[str | None, str | None]:
+    """`ArrayLike` by its name, and what may be traced (`config.Scalar`, which is checked by nobody at run time) as what it is."""
+    if signature:
+        signature = signature.replace(ARRAY_LIKE, "~jax.typing.ArrayLike")
+        signature = re.sub(r"(?:~typing\.)?Any = (?=\d)", "float | ~jax.Array = ", signature)
+    return signature, returns
+
+
 def as_restructured_text(app: Sphinx, what: str, name: str, subject: object, options: object, lines: list[str]) -> None:
     """Docstrings are plain text in Google's style; three things of theirs would mean something else to the parsers."""
     found, section, in_block = [], "", False
@@ -141,6 +154,7 @@ def setup(app: Sphinx) -> None:
     make_reference.main()
     app.connect("source-read", with_navigation)
     app.connect("autodoc-skip-member", documented_elsewhere)
+    app.connect("autodoc-process-signature", with_short_types)
     app.connect("autodoc-process-docstring", as_restructured_text, priority=100)  # before napoleon
     app.connect("autodoc-process-docstring", with_colons, priority=900)
     app.connect("build-finished", with_index)

@@ -57,7 +57,7 @@ def modules() -> dict[str, types.ModuleType]:
 def first_line(subject: Any) -> str:
     """The first sentence of a docstring."""
     text = inspect.cleandoc(subject.__doc__ or "").partition("\n\n")[0].replace("\n", " ")
-    return re.split(r"(?<=[.:;]) ", text)[0].rstrip(":;").replace("|", r"\|")
+    return re.split(r"(?<=\.) (?=[A-Z`])", text)[0].rstrip(":,").replace("|", r"\|")
 
 
 def table(rows: list[tuple[str, str]]) -> list[str]:

@@ -79,6 +79,7 @@ def by_place(derivative: np.ndarray) -> np.ndarray:
     magnitude = np.abs(derivative).sum(axis=-1)
     rows, columns = (size // PATCH for size in magnitude.shape)
     patches = magnitude.reshape(rows, PATCH, columns, PATCH).swapaxes(1, 2).reshape(-1, PATCH, PATCH)
+    patches = patches[patches.any(axis=(1, 2))]  # few samples may all have moved a corner out of the picture
     median = np.median(patches / patches.mean(axis=(1, 2), keepdims=True), axis=0)
     return median / median.mean()
 
@@ -86,6 +87,7 @@ def by_place(derivative: np.ndarray) -> np.ndarray:
 def spectrum(derivative: np.ndarray) -> np.ndarray:
     """The power of the magnitude at 0, 1, 2, ... cycles over the width of the image, averaged over the rows, relative to its sum."""
     magnitude = np.abs(derivative).sum(axis=-1)
+    magnitude = magnitude[magnitude.any(axis=1)]
     power = (np.abs(np.fft.rfft(magnitude / magnitude.mean(axis=1, keepdims=True), axis=1)) ** 2).mean(axis=0)
     return power[1:] / power[1:].sum()
 
