@@ -27,7 +27,7 @@ from dave_jax.models import hub
 ROOT = Path(__file__).resolve().parents[1]
 PAGES = [*sorted(ROOT.glob("*.md")), *sorted(ROOT.glob("*/*.md"))]
 PHOTOS = Path("dave_jax/assets/photos")
-PROGRAMS = ("python ", "python3 ", "pip ", "dave-jax ", "ruff ", "pyright", "pre-commit ", "bash ")
+PROGRAMS = ("python ", "python3 ", "pip ", "dave-jax ", "sphinx-build ", "ruff ", "pyright", "pre-commit ", "bash ")
 
 CI = (ROOT / ".ci" / "run").read_text(encoding="utf-8")
 SET_UP = [line for line in (ROOT / "README.md").read_text(encoding="utf-8").splitlines() if line.startswith("python3 -m venv .venv && ")]
@@ -40,6 +40,8 @@ IN_CI = {
     "pip install -e '.[zoo]'": "install --quiet '.[zoo]'",
     "pip install --no-deps --target .zoo -r tests/zoo/requirements.txt": '--no-deps --target "$work/zoo" -r tests/zoo/requirements.txt',
     "PYTHONPATH=.zoo python -m pytest tests/zoo -m zoo -n 2 -rP": '"$venv/bin/python" -m pytest tests/zoo -m zoo -n 2 -rP',
+    "pip install -e '.[docs]'": "install --quiet '.[docs]'",
+    "sphinx-build -W --keep-going -c docs . build/site": 'sphinx-build" -W --keep-going -q -c docs . "$work/site"',
     "ruff check": 'ruff" check',
     "ruff format --check": 'ruff" format --check',
     "pyright": 'pyright" --pythonpath',

@@ -72,7 +72,7 @@ def inside(sample: Map, median: Map, radius: Map) -> Map:
 
 
 def tukey(sample: Map, median: Map, radius: Map) -> Map:
-    """The weight of a sample in `biweight`: `(1 - u^2)^2` for `u = (c - med) / (2 radius)`, 0 where |u| > 1."""
+    """The weight of a sample in `biweight`: `(1 - u^2)^2` for `u = (c - med) / (2 radius)`, 0 where `|u| > 1`."""
     return jnp.square(jnp.maximum(0.0, 1.0 - jnp.square((sample - median) / (2.0 * radius))))
 
 

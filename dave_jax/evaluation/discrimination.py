@@ -22,8 +22,8 @@ class Discrimination:
     """How the maps of an image's classes differ; means over the pairs of classes.
 
     Attributes:
-        distance: `1 - correlation` of two signed maps, Float[*b]: 0 for equal maps, 1 for unrelated ones, 2 for opposite ones.
-        shared: the part of the positive mass that both claim, Float[*b]: `sum min(p, q)` for positive parts p, q scaled to sum to one;
+        distance: `1 - correlation` of two signed maps, Float[...]: 0 for equal maps, 1 for unrelated ones, 2 for opposite ones.
+        shared: the part of the positive mass that both claim, Float[...]: `sum min(p, q)` for positive parts p, q scaled to sum to one;
             1 for equal maps, 0 for maps that claim different pixels.
     """
 

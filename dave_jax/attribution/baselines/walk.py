@@ -126,8 +126,8 @@ class Row(NamedTuple):
     """A row of the product of matrices I + F, in two parts.
 
     Attributes:
-        still: what never left its token's residual stream, Float[*k tokens].
-        moved: what an attention matrix has moved at least once, Float[*k tokens].
+        still: what never left its token's residual stream, Float[... tokens].
+        moved: what an attention matrix has moved at least once, Float[... tokens].
     """
 
     still: Array

@@ -1,7 +1,7 @@
 """Programs as graphs: a jaxpr with the calls within it written out, its values numbered.
 
 `jit`, `custom_jvp`, `custom_vjp` and the like vanish; what repeats or chooses (`scan`, `while`, `cond`, `remat2`, `shard_map`) stays a node
-with graphs of its own. Numbers, not `Var`s: JAX shares one jaxpr between the calls of a function.
+with graphs of its own. Numbers, no `Var`: JAX shares one jaxpr between the calls of a function.
 """
 
 import dataclasses
