@@ -1,4 +1,4 @@
-"""The command line: `dave-jax explain`, `evaluate`, `models`, `calibrate`, `probe`.
+"""The command line: `dave-jax explain`, `app`, `batch`, `evaluate`, `models`, `calibrate`, `probe`.
 
 Exit codes: 0; 1 when some photographs could not be read and the others are done; 2 for bad usage or input, with one line on standard error;
 130 when interrupted. JAX is imported when a command runs (`dave_jax.commands`, `dave_jax.evaluate`), not to print help.
@@ -57,6 +57,19 @@ examples:
 """
 
 
+_APP = """\
+Opens a page on which photographs are explained: drop one or pick an example, choose classes or a contrast of two, and watch the map become
+sharper. Needs the extra app: pip install 'dave-jax[app]'.
+
+It listens at 127.0.0.1, which only this machine reaches. Uploads stay in a temporary folder, which is removed at the end. Visitors choose
+among the models that are named here; they can load no others.
+
+examples:
+  dave-jax app
+  dave-jax app --model deit3_small_patch16_224.fb_in1k --model ./my-model --port 8000 --no-browser
+"""
+
+
 _PROBE = """\
 Fits a linear classifier to the features of a network without its head, and writes a model that explain and evaluate take as --model DIR.
 DATA is laid out as for evaluate. A tenth of it is held out to choose among learning rates and weight decays.
@@ -87,7 +100,9 @@ def main(argv: Sequence[str] | None = None) -> int:
         sys.stdout.reconfigure(errors="backslashreplace")  # a file's name may hold what the terminal cannot show
     try:
         arguments = _parser().parse_args(argv)
-        module = {"batch": "batch_command", "evaluate": "evaluate", "probe": "probe"}.get(arguments.command, "commands")
+        module = {"app": "app_command", "batch": "batch_command", "evaluate": "evaluate", "probe": "probe"}.get(
+            arguments.command, "commands"
+        )
         code = getattr(importlib.import_module(f"dave_jax.{module}"), arguments.command)(arguments)
         sys.stdout.flush()
         return code
@@ -127,6 +142,7 @@ def _parser() -> argparse.ArgumentParser:
     explain.add_argument("--format", choices=("npz", "npy"), default="npz", help="of the map; npy holds its numbers only")
     explain.add_argument("-o", "--output", type=Path, default=Path(), metavar="DIR", help="folder for the results (default: this one)")
 
+    _add_app(commands)
     _add_batch(commands)
     _add_evaluate(commands)
 
@@ -154,6 +170,20 @@ def _parser() -> argparse.ArgumentParser:
     _add_label_field(probe)
     probe.add_argument("-o", "--output", type=Path, required=True, metavar="DIR", help="folder for the model")
     return parser
+
+
+def _add_app(commands: Any) -> None:
+    app = _command(commands, "app", "open a page on which photographs are explained", _APP)
+    app.add_argument("--model", action="append", metavar="NAME|PATH", help="as for explain; may be repeated (default: the embedded model)")
+    app.add_argument("--image-size", type=int, metavar="N", help="height and width in pixels (default: each model's own)")
+    _add_prompts(app)
+    app.add_argument("--samples", type=int, default=32, metavar="N", help="to begin with (default: %(default)s)")
+    app.add_argument("--host", default="127.0.0.1", metavar="ADDRESS", help="to listen at; 0.0.0.0 is every one (default: %(default)s)")
+    app.add_argument("--port", type=int, default=7860, metavar="P", help="0 takes a free one (default: %(default)s)")
+    app.add_argument("--no-browser", action="store_true", help="do not open the page")
+    app.add_argument("--max-megabytes", type=float, default=20.0, metavar="M", help="of an uploaded file (default: %(default)g)")
+    app.add_argument("--max-megapixels", type=float, default=50.0, metavar="M", help="of an uploaded photograph (default: %(default)g)")
+    app.add_argument("--no-cache", action="store_true", help="keep no compiled programs on disk")
 
 
 def _add_batch(commands: Any) -> None:

@@ -19,7 +19,21 @@ ROOT = Path(__file__).parents[1]
 STAGES = ("config", "effective", "models", "sampling", "attribution", "evaluation", "training", "batch")
 """In the order of the pipeline: a stage imports from itself and those before it."""
 
-EDGE = ("__init__", "__main__", "batch_command", "cli", "commands", "evaluate", "plot", "probe", "report", "results", "testing")
+EDGE = (
+    "__init__",
+    "__main__",
+    "app",
+    "app_command",
+    "batch_command",
+    "cli",
+    "commands",
+    "evaluate",
+    "plot",
+    "probe",
+    "report",
+    "results",
+    "testing",
+)
 """Modules around the pipeline, which may import any stage and which no stage imports."""
 
 FILES = {
