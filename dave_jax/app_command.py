@@ -8,6 +8,7 @@ from argparse import Namespace
 
 import dave_jax as dave
 from dave_jax.app.limits import Limits
+from dave_jax.app.question import MOST_SAMPLES
 from dave_jax.app.server import serve
 from dave_jax.app.snippet import Source
 from dave_jax.batch.extras import need
@@ -21,6 +22,8 @@ def app(arguments: Namespace) -> int:
     limits = Limits(arguments.max_megabytes, arguments.max_megapixels)
     if not 0 <= arguments.port < 65536:
         raise ValueError(f"--port must lie in 0 to 65535; got {arguments.port}.")
+    if not 4 <= arguments.samples <= MOST_SAMPLES:
+        raise ValueError(f"--samples must lie in 4 to {MOST_SAMPLES}; got {arguments.samples}.")
     models, sources = load_models(arguments)
 
     def ready(url: str) -> None:

@@ -1,5 +1,6 @@
 """What the page holds, and how it looks: gradio's components, before anything answers to them."""
 
+import abc
 from collections.abc import Sequence
 from pathlib import Path
 from types import SimpleNamespace
@@ -20,31 +21,36 @@ _SYSTEM = ("system-ui", "-apple-system", "Segoe UI", "Roboto", "Helvetica Neue",
 _MONO = ("ui-monospace", "SFMono-Regular", "Menlo", "Consolas", "monospace")
 
 
-def photo_input(gr: Any, **options: Any) -> Any:
-    """gradio's component for a photograph, which hands on the file, undecoded: what it may be is for `limits` to say."""
+def photo_class(gr: Any) -> Any:
+    """gradio's component for a photograph, but that it hands on the file, undecoded: what it may be is for `limits` to say."""
 
-    class Photo(gr.Image):
-        is_template = True  # drawn as what it is made of
+    def own(self: Any, path: str | Path) -> Path:
+        found = Path(path).resolve()
+        if not found.is_relative_to(Path(self.GRADIO_CACHE).resolve()) or not found.is_file():
+            raise gr.Error("A photograph must be uploaded.", print_exception=False)
+        return found
 
-        def preprocess(self, payload: Any) -> Upload | None:
-            if payload is None or payload.path is None:
-                return None
-            return Upload(self._own(payload.path), payload.orig_name or Path(payload.path).name)
+    def preprocess(self: Any, payload: Any) -> Upload | None:
+        if payload is None or payload.path is None:
+            return None
+        return Upload(own(self, payload.path), payload.orig_name or Path(payload.path).name)
 
-        def move_resource_to_block_cache(self, url_or_file_path: str | Path | None) -> str | None:
-            """The path itself; nothing is fetched from elsewhere, and nothing but uploads is read."""
-            return None if url_or_file_path is None else str(self._own(url_or_file_path))
+    def move(self: Any, url_or_file_path: str | Path | None) -> str | None:
+        """The path itself: nothing is fetched from elsewhere, and nothing but uploads is read."""
+        return None if url_or_file_path is None else str(own(self, url_or_file_path))
 
-        async def async_move_resource_to_block_cache(self, url_or_file_path: str | Path | None) -> str | None:
-            return self.move_resource_to_block_cache(url_or_file_path)
+    async def move_later(self: Any, url_or_file_path: str | Path | None) -> str | None:
+        return move(self, url_or_file_path)
 
-        def _own(self, path: str | Path) -> Path:
-            found = Path(path).resolve()
-            if not found.is_relative_to(Path(self.GRADIO_CACHE).resolve()) or not found.is_file():
-                raise gr.Error("A photograph must be uploaded.", print_exception=False)
-            return found
-
-    return Photo(type="filepath", image_mode=None, sources=["upload", "clipboard"], **options)
+    own_methods = {
+        "__module__": __name__,
+        "is_template": True,  # drawn as what it is made of
+        "preprocess": preprocess,
+        "move_resource_to_block_cache": move,
+        "async_move_resource_to_block_cache": move_later,
+    }
+    # Not by a class statement, at which gradio would write a .pyi file beside this one.
+    return abc.ABCMeta.__new__(type(gr.Image), "Photo", (gr.Image,), own_methods)
 
 
 def theme(gr: Any) -> Any:
@@ -78,7 +84,8 @@ def layout(studio: Studio, examples: Sequence[Path], num_samples: int) -> Simple
         gr.HTML(fill("heading"))
         with gr.Row(elem_classes="dj-page"):
             with gr.Column(scale=1, min_width=320, elem_classes="dj-controls"):
-                photo = photo_input(gr, label="Photograph", height=220, buttons=[], elem_id="photo")
+                what = {"type": "filepath", "image_mode": None, "sources": ["upload", "clipboard"], "buttons": []}
+                photo = photo_class(gr)(label="Photograph", height=220, elem_id="photo", **what)
                 gr.Examples([[str(path)] for path in examples], photo, label="Examples", cache_examples=False, elem_id="examples")
                 model = gr.Dropdown(names, value=names[0], label="Model", visible=len(names) > 1, elem_id="model")
                 kind = gr.Radio([SINGLE, CONTRAST], value=SINGLE, label="What speaks for", elem_id="kind")
@@ -92,7 +99,7 @@ def layout(studio: Studio, examples: Sequence[Path], num_samples: int) -> Simple
                     stop = gr.Button("Stop", elem_id="stop", min_width=80, scale=1)
                 with gr.Accordion("Method and samples", open=False, elem_id="more"):
                     method = gr.Dropdown(list(available()), value="dave", label="Method", elem_id="method")
-                    slider = {"minimum": 4, "maximum": max(256, num_samples), "step": 1, "elem_id": "samples"}
+                    slider = {"minimum": 4, "maximum": max(128, num_samples), "step": 1, "elem_id": "samples"}
                     samples = gr.Slider(value=num_samples, label="Samples", info="More take longer and give a smoother map.", **slider)
                     seed = gr.Number(0, label="Seed", minimum=0, maximum=2**32 - 1, precision=0, elem_id="seed")
             with gr.Column(scale=3, min_width=320, elem_classes="dj-results"):

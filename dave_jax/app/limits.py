@@ -57,7 +57,7 @@ def open_photo(path: str | os.PathLike, limits: Limits, preprocessing: Preproces
         >>> import tempfile
         >>> with tempfile.TemporaryDirectory() as folder:
         ...     Image.new("1", (3000, 2000)).save(f"{folder}/bomb.png")
-        ...     open_photo(f"{folder}/bomb.png", Limits(megapixels=1), Preprocessing())
+        ...     open_photo(f"{folder}/bomb.png", Limits(megapixels=1.0), Preprocessing())
         Traceback (most recent call last):
         ValueError: This photograph has 3000 x 2000 pixels; the limit is 1 million. Make it smaller.
     """

@@ -18,6 +18,9 @@ from dave_jax.models.model import Model, check_class_ids
 MOST_TARGETS = 6
 """Classes side by side."""
 
+MOST_SAMPLES = 1024
+"""Of one request; a program may take more."""
+
 ROUNDS = 8
 """Maps that are shown until all samples are there."""
 
@@ -70,8 +73,10 @@ def check(question: Question, classes: int) -> None:
         raise ValueError("Choose at least one class to explain.")
     if len(question.targets) > MOST_TARGETS:
         raise ValueError(f"At most {MOST_TARGETS} classes are explained side by side; these are {len(question.targets)}.")
-    if question.num_samples < 1:
-        raise ValueError(f"There must be at least 1 sample; got {question.num_samples}.")
+    if not 1 <= question.num_samples <= MOST_SAMPLES:
+        raise ValueError(f"There must be at least 1 sample. At most {MOST_SAMPLES} are averaged here; got {question.num_samples}.")
+    if not 0 <= question.seed < 2**32:
+        raise ValueError(f"A seed is an integer from 0 to 2**32 - 1; got {question.seed}.")
 
 
 def probabilities(logits: Float[np.ndarray, " classes"]) -> Float[np.ndarray, " classes"]:
