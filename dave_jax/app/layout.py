@@ -58,6 +58,8 @@ def theme(gr: Any) -> Any:
     return gr.themes.Base(primary_hue="slate", neutral_hue="slate", radius_size="sm", font=_SYSTEM, font_mono=_MONO).set(
         body_background_fill="#fbfbfa",
         body_background_fill_dark="#14161a",
+        body_text_color_subdued="#586274",
+        body_text_color_subdued_dark="#a3adbd",
         block_background_fill="#ffffff",
         block_background_fill_dark="#1c1f25",
         button_primary_background_fill="#1f4b99",
@@ -106,8 +108,8 @@ def layout(studio: Studio, examples: Sequence[Path], num_samples: int) -> Simple
                 notice = gr.HTML("", elem_id="notice")
                 board = gr.HTML(empty(first, names[0]), elem_id="board")
                 with gr.Row(visible=False, elem_classes="dj-files") as files:
-                    picture = gr.DownloadButton("Download picture (PNG)", elem_id="picture", min_width=160)
-                    maps = gr.DownloadButton("Download maps (npz)", elem_id="maps", min_width=160)
+                    picture = gr.DownloadButton("Download picture (PNG)", elem_id="picture", min_width=220, size="md")
+                    maps = gr.DownloadButton("Download maps (npz)", elem_id="maps", min_width=220, size="md")
                 with gr.Accordion("The same in Python", open=False, visible=False, elem_id="program") as program:
                     code = gr.Code(language="python", show_label=False, interactive=False, elem_id="code", wrap_lines=True)
     blocks.queue(max_size=4 * studio.turns.longest)

@@ -72,6 +72,7 @@ def serve(
             show_error=False,
             theme=theme(gradio),
             css_paths=STATIC / "style.css",
+            js=(STATIC / "page.js").read_text(encoding="utf-8"),
         )
         blocks.has_launched = True  # gradio's own checks of paths wait for it
         guarded = Guard(app, limits.bytes, _LOCAL if _is_local(host) else None)
