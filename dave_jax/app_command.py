@@ -1,6 +1,7 @@
 """The command `dave-jax app`: a page in the browser."""
 
 import contextlib
+import importlib.util
 import os
 import sys
 import webbrowser
@@ -18,7 +19,8 @@ from dave_jax.models.model import Model
 
 def app(arguments: Namespace) -> int:
     """Serve the page until it is interrupted."""
-    need("gradio", "'dave-jax[app]'")  # before a model is downloaded for nothing
+    if importlib.util.find_spec("gradio") is None:  # not imported yet: it reads its settings then, which are still to be made
+        need("gradio", "'dave-jax[app]'")
     limits = Limits(arguments.max_megabytes, arguments.max_megapixels)
     if not 0 <= arguments.port < 65536:
         raise ValueError(f"--port must lie in 0 to 65535; got {arguments.port}.")

@@ -81,7 +81,8 @@ def board(
         waiting: whether more is to come.
     """
     picture = Image.fromarray(np.round(255 * pixels).astype(np.uint8))
-    maps = _fill("blank") if answer is None else "".join(_maps(model, pixels, odds, question, answer))
+    blank = "One moment." if waiting else "Choose the classes, then press Explain."
+    maps = fill("blank", text=blank) if answer is None else "".join(_maps(model, pixels, odds, question, answer))
     done = None if answer is None else answer.num_samples
     progress = fill("progress", total=question.num_samples, done=done or 0) if waiting else ""
     return _fill(

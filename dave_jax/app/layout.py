@@ -111,7 +111,8 @@ def layout(studio: Studio, examples: Sequence[Path], num_samples: int) -> Simple
                     picture = gr.DownloadButton("Download picture (PNG)", elem_id="picture", min_width=220, size="md")
                     maps = gr.DownloadButton("Download maps (npz)", elem_id="maps", min_width=220, size="md")
                 with gr.Accordion("The same in Python", open=False, visible=False, elem_id="program") as program:
-                    code = gr.Code(language="python", show_label=False, interactive=False, elem_id="code", wrap_lines=True)
+                    plain = {"show_label": False, "show_line_numbers": False, "interactive": False, "wrap_lines": True}
+                    code = gr.Code(language="python", elem_id="code", **plain)
     blocks.queue(max_size=4 * studio.turns.longest)
     made = {name: value for name, value in locals().items() if isinstance(value, gr.blocks.Block)}
     return SimpleNamespace(**made)

@@ -55,11 +55,13 @@ def page(studio: Studio, examples: Sequence[Path], num_samples: int = 32) -> Any
         targets = tuple(target for target in (one, other) if target is not None) if kind == CONTRAST else tuple(classes)
         with messages() as failed:
             question = Question(targets, kind == CONTRAST, method, int(num_samples), int(seed or 0))
+            cleared: Any = ""  # by the first only: one that is late must not take away what Stop says
             for now in respond(studio, name, upload, question, str(request.session_hash)):
                 if now.maps is None:
-                    yield ["", now.board, hide, keep, keep, hide, keep]
+                    yield [cleared, now.board, hide, keep, keep, hide, keep]
+                    cleared = keep
                 else:
-                    yield ["", now.board, show, str(now.picture), str(now.maps), show, now.code]
+                    yield [keep, now.board, show, str(now.picture), str(now.maps), show, now.code]
                     shutil.rmtree(now.maps.parent, ignore_errors=True)  # gradio has copies, which it removes in time
         if failed:
             yield [fill("notice", message=failed[0]), *[keep] * 6]

@@ -78,7 +78,7 @@ def serve(
         guarded = Guard(app, limits.bytes, _LOCAL if _is_local(host) else None)
         address = listener.getsockname()
         url = f"http://{f'[{address[0]}]' if ':' in address[0] else address[0]}:{address[1]}/"
-        config = uvicorn.Config(guarded, log_level="error", access_log=False, timeout_graceful_shutdown=1, ws="none")
+        config = uvicorn.Config(guarded, log_level="critical", access_log=False, timeout_graceful_shutdown=1, ws="none")
         _run(uvicorn, config, listener, lambda: ready(url))
     return studio.turns.working
 
