@@ -13,8 +13,6 @@ import subprocess
 import sys
 from pathlib import Path
 
-from PIL import Image
-
 ROOT = Path(__file__).resolve().parents[1]
 WAIT = 600_000  # milliseconds
 
@@ -22,8 +20,8 @@ WAIT = 600_000  # milliseconds
 def main(arguments: list[str] | None = None) -> None:
     """Start the command, look at the page, and write the picture."""
     parser = argparse.ArgumentParser(description="Photograph the page of dave-jax app.")
-    parser.add_argument("-o", "--output", type=Path, default=ROOT / "docs" / "app.png", help="file to write (default: docs/app.png)")
-    parser.add_argument("--samples", type=int, default=48, help="neighbours to average (default: %(default)s)")
+    parser.add_argument("-o", "--output", type=Path, default=ROOT / "docs" / "app.jpg", help="file to write (default: docs/app.jpg)")
+    parser.add_argument("--samples", type=int, default=32, help="neighbours to average (default: %(default)s)")
     parser.add_argument("--dark", action="store_true", help="the dark scheme")
     parser.add_argument("--width", type=int, default=1280, help="of the window, in pixels (default: %(default)s)")
     parser.add_argument("--chromium", default=shutil.which("chromium") or shutil.which("google-chrome"), help="the browser's program")
@@ -35,8 +33,6 @@ def main(arguments: list[str] | None = None) -> None:
             photograph(re.findall(r"http\S+", process.stdout.readline())[0], options)
         finally:
             process.send_signal(signal.SIGINT)
-    with Image.open(options.output) as picture:  # 64 colours do for a page and three small photographs
-        picture.convert("RGB").quantize(128, dither=Image.Dither.FLOYDSTEINBERG).save(options.output, optimize=True)
 
 
 def photograph(address: str, options: argparse.Namespace) -> None:
@@ -51,10 +47,12 @@ def photograph(address: str, options: argparse.Namespace) -> None:
         page.goto(address)
         page.locator("#examples button").first.click()
         page.locator(".dj-board").wait_for()
-        page.locator("#explain").click()
-        page.locator("#maps").wait_for()
+        for _ in range(2):  # the second time nothing is compiled
+            page.locator("#explain").click()
+            page.locator("#maps").wait_for(state="hidden")
+            page.locator("#maps").wait_for()
         page.locator("h1").click()  # takes the focus from the button
-        page.screenshot(path=options.output, full_page=options.width < 600)
+        page.screenshot(path=options.output, full_page=options.width < 600, type="jpeg", quality=85)
         browser.close()
 
 

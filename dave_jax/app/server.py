@@ -7,6 +7,7 @@ import shutil
 import signal
 import socket
 import tempfile
+import threading
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -21,6 +22,7 @@ from dave_jax.app.snippet import EXAMPLES, Source
 from dave_jax.batch.extras import need
 from dave_jax.models.model import Model
 
+_GRACE = 5.0  # seconds for open connections to end
 _LOCAL = ("127.0.0.1", "localhost", "[::1]")
 
 
@@ -79,28 +81,34 @@ def serve(
         address = listener.getsockname()
         url = f"http://{f'[{address[0]}]' if ':' in address[0] else address[0]}:{address[1]}/"
         config = uvicorn.Config(guarded, log_level="critical", access_log=False, timeout_graceful_shutdown=1, ws="none")
-        _run(uvicorn, config, listener, lambda: ready(url))
-    return studio.turns.working
+        held_up = _run(uvicorn, config, listener, lambda: ready(url))
+    return held_up or studio.turns.working
 
 
-def _run(uvicorn: Any, config: Any, listener: socket.socket, ready: Callable[[], None]) -> None:
+def _run(uvicorn: Any, config: Any, listener: socket.socket, ready: Callable[[], None]) -> bool:
+    """Serve in a thread until a signal comes; returns whether the thread is held up by a computation.
+
+    asyncio would wait for that as long as it takes, and the folder is still to be removed.
+    """
+
     class Server(uvicorn.Server):
-        """It ends when it is told to, and does not pass the signal on: our folder is still to be removed."""
-
-        @contextlib.contextmanager
-        def capture_signals(self) -> Iterator[None]:
-            before = {number: signal.signal(number, self.handle_exit) for number in (signal.SIGINT, signal.SIGTERM)}
-            try:
-                yield
-            finally:
-                for number, handler in before.items():
-                    signal.signal(number, handler)
-
         async def startup(self, sockets: list[socket.socket] | None = None) -> None:
             await super().startup(sockets)
             ready()
 
-    Server(config).run(sockets=[listener])
+    server, ended = Server(config), threading.Event()
+    thread = threading.Thread(target=server.run, kwargs={"sockets": [listener]}, daemon=True)
+    before = {number: signal.signal(number, lambda *_: ended.set()) for number in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        thread.start()
+        while thread.is_alive() and not ended.wait(0.5):
+            pass
+        server.should_exit = True
+        thread.join(_GRACE)
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+    return thread.is_alive()
 
 
 @contextlib.contextmanager
