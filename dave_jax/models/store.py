@@ -196,7 +196,15 @@ class _Dequantised(Mapping[str, np.ndarray]):
 
     def __getitem__(self, key: str) -> np.ndarray:
         array = self.checkpoint[key]
-        return array * self.checkpoint[key + _SCALE] if key + _SCALE in self.checkpoint else array
+        if key + _SCALE not in self.checkpoint:
+            return array
+        scale = self.checkpoint[key + _SCALE]
+        if scale.shape != (*array.shape[:-2], 1, *array.shape[-1:]):
+            raise ValueError(
+                f"A quantised kernel needs a scale for each output channel; in {str(self.checkpoint.paths[0])!r} {key} has shape "
+                f"{array.shape} and its scale {scale.shape}. Copy or save the model again."
+            )
+        return array * scale
 
     def __iter__(self) -> Iterator[str]:
         return (key for key in self.checkpoint if not (key.endswith(_SCALE) and key.removesuffix(_SCALE) in self.checkpoint))
