@@ -158,6 +158,8 @@ def read(
         name, source = str(stored["name"]), str(stored["source"])
         if not (names is None or (isinstance(names, list) and all(isinstance(label, str) for label in names))):
             raise TypeError(f"class_names must be a list of names, or null; got {names!r}")
+        if names is not None and len(names) != getattr(config, "num_classes", len(names)):
+            raise ValueError(f"{len(names)} names for {config.num_classes} classes")
     except (AttributeError, KeyError, OverflowError, RecursionError, TypeError, ValueError) as error:
         raise ValueError(f"The metadata of {str(path)!r} must describe a model of dave_jax; they do not ({error}).") from error
     size, adapt = image_size or preprocessing.image_size, {}
