@@ -355,18 +355,17 @@ _CELLS = [
 ]
 
 
-def tiny_named_model() -> Any:
-    """Of five classes."""
-    import dataclasses
+def five_classes() -> Any:
+    """A model of which only the names and the number of the classes are asked."""
+    from dave_jax.models.model import Model
+    from dave_jax.models.preprocess import Preprocessing
 
-    from dave_jax.testing import tiny_model
-
-    return dataclasses.replace(
-        _MODEL.setdefault("model", tiny_model()), class_names=("tench", "church", "chain saw", "gas pump", "golf ball")
-    )
+    names = ("tench", "church", "chain saw", "gas pump", "golf ball")
+    return Model(None, _forward, preprocessing=Preprocessing(image_size=(16, 16)), class_names=names)
 
 
-_MODEL: dict[str, Any] = {}
+def _forward(params: Any, image: Any, decomposition: Any) -> Any:
+    return image[0, :5, 0]
 
 
 def check_table(folder: Path, case: Case) -> None:
@@ -375,7 +374,7 @@ def check_table(folder: Path, case: Case) -> None:
     from dave_jax.batch.wanted import parse_targets, targets_of
     from dave_jax.evaluation.data import read
 
-    model = tiny_named_model()
+    model = five_classes()
     if case.seed == "list.csv":
         found = list_photographs(folder / "list.csv")
         if not all(isinstance(name, str) and name for name in found.names) or len(found.labels) != len(found.names):
@@ -465,7 +464,7 @@ def check_archive(folder: Path, case: Case) -> None:
     from dave_jax.evaluation.data import read
     from dave_jax.models.preprocess import Preprocessing
 
-    model, path = tiny_named_model(), folder / "data.tar"
+    model, path = five_classes(), folder / "data.tar"
     if case.seed in ("plain.tar", "gnu.tar"):
         found = list_archives([path])
         for index in range(len(found.names)):

@@ -1,5 +1,6 @@
 """Fuzzed models for `fuzz.py`: safetensors whose header, metadata or body is broken, and the configurations of every family that loads."""
 
+import dataclasses
 import functools
 import json
 import struct
@@ -82,7 +83,8 @@ def safetensors_kind(folder: Path) -> Kind:
     import dave_jax as dave
     from dave_jax.testing import tiny_model
 
-    dave.save(tiny_model(), folder / "own")
+    named = dataclasses.replace(tiny_model(), class_names=("tench", "church", "chain saw", "gas pump", "golf ball"))
+    dave.save(named, folder / "own")
     dave.save(tiny_model(), folder / "quantised", quantise=True)
     timm_checkpoints.write_checkpoint(folder / "timm")
     timm_checkpoints.write_checkpoint(folder / "sharded")

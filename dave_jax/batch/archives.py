@@ -2,6 +2,7 @@
 
 import dataclasses
 import io
+import os
 import tarfile
 from collections.abc import Mapping, Sequence
 from pathlib import Path, PurePosixPath
@@ -37,6 +38,7 @@ class Archives:
         archive, offset, size = self.places[index]
         with self.paths[archive].open("rb") as file:
             file.seek(offset)
+            size = min(size, os.fstat(file.fileno()).st_size - offset)  # what a header says is reserved before it is read
             return decode_photo(io.BytesIO(file.read(size)), repr(self.names[index]))
 
 

@@ -32,7 +32,7 @@ TABLES = ("labels.json", "labels.csv")
 
 _CLASSES = "classes.json"
 
-DAMAGED = (tarfile.TarError, EOFError, OSError, ValueError, OverflowError, zlib.error, lzma.LZMAError)
+DAMAGED = (tarfile.TarError, EOFError, MemoryError, OSError, OverflowError, ValueError, lzma.LZMAError, zlib.error)
 """What a broken archive raises."""
 
 

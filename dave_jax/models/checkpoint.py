@@ -37,8 +37,13 @@ class Checkpoint(Mapping[str, np.ndarray]):
 
     def __getitem__(self, key: str) -> np.ndarray:
         # Opened for each array: what a file that stays open has given so far stays mapped, and counts as this process's memory.
-        with safe_open(self._places[key], framework="numpy") as file:
-            return file.get_tensor(key)
+        try:
+            with safe_open(self._places[key], framework="numpy") as file:
+                return file.get_tensor(key)
+        except (AttributeError, SafetensorError) as error:  # AttributeError: a type that NumPy does not have
+            raise ValueError(
+                f"{key} in {str(self._places[key])!r} cannot be read ({error}). Copy the file again, or convert it to float32."
+            ) from error
 
     def __iter__(self) -> Iterator[str]:
         return iter(self._places)

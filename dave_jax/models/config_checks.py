@@ -8,6 +8,7 @@ from typing import Any
 MOST = {
     **{"depth": 1000, "num_registers": 1000, "num_classes": 10**6},
     **{"vocab_size": 10**7, "context_length": 2**14},
+    **{"width": 10**6, "widths": 10**7, "mlp_width": 10**7, "mlp_widths": 10**8, "projection": 10**6, "image_size": 2**15},
 }
 """More of them is a broken file rather than a network, and would not end or not fit anywhere."""
 
@@ -21,7 +22,7 @@ def problems_of(
 
     Args:
         config: with the fields that the others name.
-        least: the least value of numbers; the most is that of `MOST`, for a tuple `depths` together.
+        least: the least value of numbers; the most is that of `MOST`, for tuples together.
         allowed: the choices of named fields.
         positive: fields that are positive and finite.
     """

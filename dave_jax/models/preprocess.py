@@ -175,14 +175,14 @@ def decode_photo(file: Path | io.BytesIO, name: str) -> Image.Image:
     try:
         with Image.open(file) as image:
             image.load()
-            upright = ImageOps.exif_transpose(image)
+            ImageOps.exif_transpose(image, in_place=True)  # a copy would double the memory
     except FileNotFoundError as error:
         raise FileNotFoundError(f"There is no file {name}. Check the path of the photograph.") from error
     except UnidentifiedImageError as error:
         raise ValueError(f"{name} is not a photograph in a format that Pillow reads. Convert it to JPEG or PNG.") from error
     except Exception as error:  # a damaged file can raise anything in a decoder
         raise ValueError(f"{name} cannot be read as a photograph ({error}). Replace it by an intact JPEG or PNG.") from error
-    return _to_rgb(upright, name)
+    return _to_rgb(image, name)
 
 
 def _name(photo: Photo) -> str:
@@ -199,7 +199,7 @@ def _to_rgb(image: Image.Image, name: str) -> Image.Image:
     try:
         if image.mode in ("P", "PA", "LA"):
             image = image.convert("RGBA")
-        return image.convert("RGB")
+        return image if image.mode == "RGB" else image.convert("RGB")
     except ValueError as error:
         raise ValueError(f"{name} has colours (mode {image.mode}) that Pillow does not turn into RGB. Save it as an RGB image.") from error
 

@@ -158,6 +158,8 @@ def read(
         name, source = str(stored["name"]), str(stored["source"])
         if not (names is None or (isinstance(names, list) and all(isinstance(label, str) for label in names))):
             raise TypeError(f"class_names must be a list of names, or null; got {names!r}")
+        if names is not None and len(names) != getattr(config, "num_classes", len(names)):
+            raise ValueError(f"{len(names)} names for {config.num_classes} classes")
     except (AttributeError, KeyError, OverflowError, RecursionError, TypeError, ValueError) as error:
         raise ValueError(f"The metadata of {str(path)!r} must describe a model of dave_jax; they do not ({error}).") from error
     size, adapt = image_size or preprocessing.image_size, {}
@@ -196,7 +198,15 @@ class _Dequantised(Mapping[str, np.ndarray]):
 
     def __getitem__(self, key: str) -> np.ndarray:
         array = self.checkpoint[key]
-        return array * self.checkpoint[key + _SCALE] if key + _SCALE in self.checkpoint else array
+        if key + _SCALE not in self.checkpoint:
+            return array
+        scale = self.checkpoint[key + _SCALE]
+        if scale.shape != (*array.shape[:-2], 1, *array.shape[-1:]):
+            raise ValueError(
+                f"A quantised kernel needs a scale for each output channel; in {str(self.checkpoint.paths[0])!r} {key} has shape "
+                f"{array.shape} and its scale {scale.shape}. Copy or save the model again."
+            )
+        return array * scale
 
     def __iter__(self) -> Iterator[str]:
         return (key for key in self.checkpoint if not (key.endswith(_SCALE) and key.removesuffix(_SCALE) in self.checkpoint))

@@ -54,6 +54,9 @@ def test_a_table_names_paths_beside_it_and_may_name_targets(tmp_path):
     (tmp_path / "list.csv").write_text("file\nx.png\n")
     with pytest.raises(ValueError, match="column path"):
         list_photographs(tmp_path / "list.csv")
+    (tmp_path / "list.csv").write_bytes(b"path,target\nx.png,\xff\n")
+    with pytest.raises(ValueError, match=r"list\.csv' is no CSV table in UTF-8"):
+        list_photographs(tmp_path / "list.csv")
 
 
 def test_archives_are_read_by_place_with_the_class_beside_the_image(tmp_path):
@@ -69,6 +72,13 @@ def test_archives_are_read_by_place_with_the_class_beside_the_image(tmp_path):
         with pytest.raises((ValueError, OSError)):
             found.photo(3)
     assert list_photographs(tmp_path / "s-0.tar").names == ["000.png", "sub/001.jpg"]
+
+
+def test_a_member_is_no_longer_than_its_archive(tmp_path):
+    """A header may say anything; so much memory would be reserved."""
+    path = write_tar(tmp_path / "one.tar", {"a.png": encoded(5)})
+    found = Archives(["a.png"], [None], [path], [(0, 512, 2**62)])
+    assert value_of(found, 0) == 5
 
 
 def test_patterns_are_expanded_with_their_zeros():

@@ -64,7 +64,7 @@ def test_collectives_are_read_from_the_program():
 
 
 def test_startup(tmp_path, capsys):
-    result = startup.main(["--models=test", "--samples=2", f"--output={tmp_path}"])
+    result = startup.main(["--models=test", "--samples=2", "--only-explain", f"--output={tmp_path}"])
     assert written(tmp_path, "startup") == result
     assert result["models"]["test"]["empty"]["first"] > 0
     assert "| test | full |" in capsys.readouterr().out

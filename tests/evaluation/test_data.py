@@ -189,3 +189,70 @@ def test_bad_places(name, content, message, model, tmp_path):
 def test_a_broken_photograph_in_an_archive(tmp_path):
     with pytest.raises(ValueError, match=r"'a/b\.png' is not a photograph"):
         Photograph("a/b.png", 0, b"no image").photo()
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        (b"file,label\na.png,\xff\n", "no CSV table in UTF-8"),
+        (b"file,label\na.png,church,1,2\n", "line 2 has more fields than the first"),
+        (b"file,label\na.png," + b"x" * 200_000, "field larger than field limit"),
+        (b'file,label\na.png,"church\n', "unexpected end of data"),
+        (b"file,label,label\na.png,church,tench\n", "must name each column once"),
+        (b"", "must name each column once"),
+    ],
+    ids=range(6),
+)
+def test_a_broken_csv_table_is_named(content, message, model, tmp_path):
+    (tmp_path / "list.csv").write_bytes(content)
+    with pytest.raises(ValueError, match=rf"list\.csv' is no CSV table in UTF-8 \(.*{message}|list\.csv' is {message}"):
+        read(tmp_path / "list.csv", model)
+
+
+def test_a_mark_in_front_of_a_table_is_no_part_of_its_first_column(model, tmp_path):
+    picture(tmp_path / "a.png")
+    (tmp_path / "list.csv").write_text("\ufefffile,label\na.png,church\n", encoding="utf-8")
+    assert found(read(tmp_path / "list.csv", model)) == {"a.png": 2}
+
+
+@pytest.mark.parametrize("content", [b"[" * 100_000, b"\xff", b"9" * 5000, b'{"file": 1}'], ids=range(4))
+def test_a_broken_json_table_is_named(content, model, tmp_path):
+    (tmp_path / "labels.json").write_bytes(content)
+    with pytest.raises(ValueError, match=r"labels\.json' (is not JSON|must hold a list of objects)"):
+        read(tmp_path, model)
+
+
+@pytest.mark.parametrize("compression", ["", "gz", "bz2", "xz"])
+def test_a_damaged_archive_is_named(compression, model, tmp_path):
+    picture(tmp_path / "church" / "a.png", size=(200, 200))
+    with tarfile.open(tmp_path / "whole.tar", f"w:{compression}") as archive:
+        archive.add(tmp_path / "church", "church")
+    whole = (tmp_path / "whole.tar").read_bytes()
+    assert found(read(tmp_path / "whole.tar", model)) == {"church/a.png": 2}
+    (tmp_path / "cut.tar").write_bytes(whole[: len(whole) // 2])
+    with pytest.raises(ValueError, match=r"cut\.tar' is no tar archive, or damaged"):
+        read(tmp_path / "cut.tar", model)
+
+
+def test_an_archive_that_asks_for_all_memory_and_one_with_broken_classes(model, tmp_path, monkeypatch):
+    (tmp_path / "classes.json").write_text("[1]")
+    with tarfile.open(tmp_path / "data.tar", "w") as archive:
+        archive.add(tmp_path / "classes.json", "classes.json")
+    with pytest.raises(ValueError, match=r"classes\.json in '.*data\.tar' must hold one object"):
+        read(tmp_path / "data.tar", model)
+    monkeypatch.setattr(tarfile, "open", lambda *_: (_ for _ in ()).throw(MemoryError))
+    with pytest.raises(ValueError, match=r"data\.tar' is no tar archive, or damaged"):
+        read(tmp_path / "data.tar", model)
+
+
+@pytest.mark.parametrize("broken", ["a.png", "mask.png"])
+def test_broken_pictures_of_a_table_are_named(broken, model, tmp_path):
+    """Whatever a decoder raises: here a chunk that Pillow calls a syntax error."""
+    for name in ("a.png", "mask.png"):
+        picture(tmp_path / name)
+    content = (tmp_path / broken).read_bytes()
+    (tmp_path / broken).write_bytes(content[:33] + b"\0\0\0\1\0\0\0\0" + content[41:])
+    with pytest.raises(ValueError, match=rf"{broken}' cannot be read as an image"):
+        read(table(tmp_path, {"file": "a.png", "label": "church", "mask": "mask.png"}), model)
+    with pytest.raises(ValueError, match=r"'a/b\.png' "):
+        Photograph("a/b.png", 0, (tmp_path / broken).read_bytes()).photo()

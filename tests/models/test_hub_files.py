@@ -114,3 +114,22 @@ def test_a_head_of_another_size_than_the_config_says(tmp_path):
     write_checkpoint(tmp_path, num_classes=5)
     with pytest.raises(ConversionError, match=r"head\.weight has shape \(3, 12\).*head/kernel needs \(12, 5\)"):
         hub.load(tmp_path)
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        '{"architecture": "vision_transformer", "model_args": {"depth": -1}}',
+        '{"architecture": "vision_transformer", "model_args": {"embed_dim": 9223372036854775808, "num_heads": 2}}',
+        '{"architecture": "vision_transformer", "pretrained_cfg": {"std": [1e-300, 1, 1]}}',
+        '{"architecture": "vision_transformer", "pretrained_cfg": {"input_size": [3, 16]}}',
+        '{"architecture": "resnet", "model_args": {"layers": [1], "channels": [4, 6]}}',
+        "[" * 100_000,
+    ],
+    ids=range(6),
+)
+def test_an_error_about_a_configuration_names_the_file(content, tmp_path):
+    write_checkpoint(tmp_path)
+    (tmp_path / "config.json").write_text(content)
+    with pytest.raises(ValueError, match=r"config\.json'"):
+        hub.load(tmp_path)

@@ -292,3 +292,27 @@ def test_unfit_settings_say_what_must_hold(settings, message):
 def test_unknown_choices_are_refused(settings):
     with pytest.raises((ValueError, TypeError)):  # the type checker of the tests may come first
         Preprocessing(**settings)
+
+
+@pytest.mark.parametrize(
+    "fields",
+    [
+        {"mean": (1e300, 0.5, 0.5)},
+        {"std": (0.5, 1e-300, 0.5)},
+        {"std": (float("nan"), 0.5, 0.5)},
+        {"crop_fraction": 1e-9},
+        {"image_size": (16, 2**15)},
+    ],
+    ids=str,
+)
+def test_settings_that_float32_or_the_memory_does_not_hold_are_refused(fields):
+    with pytest.raises(ValueError, match=f"{next(iter(fields))} must be|pixels an edge"):
+        Preprocessing(**fields)
+
+
+def test_a_strip_is_no_photograph(tmp_path):
+    """It would be resized to 256 x 25,600,000 pixels."""
+    Image.new("1", (1, 100_000)).save(tmp_path / "strip.png")
+    with pytest.raises(ValueError, match=r"strip\.png' is too narrow: 1 x 100000 pixels would be resized to 256 x 25600000"):
+        Preprocessing()(tmp_path / "strip.png")
+    assert Preprocessing(crop_mode="squash")(tmp_path / "strip.png").shape == (1, 224, 224, 3)

@@ -15,6 +15,7 @@ from convert_weights.table import ConversionError, flatten
 from convert_weights.timm import config_from_options
 from dave_jax.config import DaveConfig
 from dave_jax.models import store
+from dave_jax.models.checkpoint import Checkpoint
 from dave_jax.models.model import Model
 from dave_jax.models.positions import resample_positions
 from dave_jax.models.preprocess import Preprocessing
@@ -150,6 +151,14 @@ def test_files_of_another_origin_or_version_are_refused(model, tmp_path):
     rewrite(path, version=1, vit={"heads": 3})
     with pytest.raises(ValueError, match="must describe a model of dave_jax"):
         store.read(path)
+    for broken in ({"vit": 3.5}, {"preprocessing": None}, {"class_names": "abc"}, {"class_names": ["one"]}, {"class_names": [1, 2, 3]}):
+        rewrite(store.save(model, tmp_path), **broken)
+        with pytest.raises(ValueError, match="must describe a model of dave_jax"):
+            store.read(path)
+    for text in ("{", "[" * 100_000):
+        save_file(load_file(path), path, metadata={"dave_jax": text})
+        with pytest.raises(ValueError, match="must describe a model of dave_jax"):
+            store.read(path)
     save_file(load_file(path), path, metadata={"dave_jax": "{"})
     with pytest.raises(ValueError, match="must describe a model of dave_jax"):
         store.read(path)
@@ -164,6 +173,25 @@ def test_a_cut_off_file_is_named(model, tmp_path):
         path.write_bytes(path.read_bytes()[:length])
         with pytest.raises(ValueError, match=r"must be a whole safetensors file; .*model\.safetensors"):
             store.read(path)
+
+
+def test_a_scale_that_does_not_fit_its_kernel_is_named(model, tmp_path):
+    path = store.save(model, tmp_path, quantise=True)
+    arrays = load_file(path)
+    arrays["head/kernel.scale"] = arrays["head/kernel.scale"].T
+    rewrite(path, arrays)
+    with pytest.raises(ValueError, match=r"needs a scale for each output channel; in '.*safetensors' head/kernel has shape"):
+        store.read(path)
+
+
+def test_a_type_that_numpy_does_not_have_is_named(model, tmp_path):
+    path = store.save(model, tmp_path, quantise=True)
+    content = path.read_bytes().replace(b'"dtype":"I8"', b'"dtype":"F8_E4M3"', 1)
+    size = int.from_bytes(content[:8], "little") + 5
+    header = content[8 : 8 + size].rstrip(b" ")
+    path.write_bytes(len(header).to_bytes(8, "little") + header + content[8 + size :])
+    with pytest.raises(ValueError, match=r"in '.*model\.safetensors' cannot be read .*convert it to float32"):
+        dict(Checkpoint([path]))
 
 
 def test_arrays_that_do_not_fit_are_listed(model, tmp_path):
