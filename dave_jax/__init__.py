@@ -29,6 +29,8 @@ from dave_jax.attribution.conservation import conservation as conservation
 from dave_jax.attribution.explain import effective_transformation as effective_transformation
 from dave_jax.attribution.explain import explain as explain
 from dave_jax.attribution.postprocess import postprocess as postprocess
+from dave_jax.attribution.rounds import Round as Round
+from dave_jax.attribution.rounds import explain_rounds as explain_rounds
 from dave_jax.attribution.text import TextExplanation as TextExplanation
 from dave_jax.attribution.text import explain_text as explain_text
 from dave_jax.attribution.until import Converged as Converged

@@ -38,8 +38,7 @@ def explain(arguments: Namespace) -> int:
     method = lookup("method", arguments.method, available())  # before a model is downloaded for nothing
     model = load_model(arguments)
     method = _configure(method, model.config, arguments)
-    settings = {"image_size": list(model.preprocessing.image_size), "method": arguments.method, "seed": arguments.seed}
-    provenance = _provenance(model) | settings | _settings(method)
+    provenance = provenance_of(model, arguments.method, method, arguments.seed)
     outputs = output_paths(arguments.photos, arguments.output, f".{arguments.format}")
     quiet = len(arguments.photos) < 2 or arguments.json or not sys.stderr.isatty()
     results = []
@@ -181,6 +180,11 @@ def _configure(method: Method, config: DaveConfig, arguments: Namespace) -> Meth
         if value is not None and not hasattr(method, fields[option]):
             raise ValueError(f"--{option.replace('_', '-')} is no setting of the method {arguments.method!r}. Leave it out.")
     return dataclasses.replace(method, **changes)  # pyright: ignore[reportArgumentType] by `settings`
+
+
+def provenance_of(model: Model, name: str, method: Method, seed: int) -> dict[str, Any]:
+    """What a map depends on besides its photograph and its target, for JSON: `name` is the method's."""
+    return _provenance(model) | {"image_size": list(model.preprocessing.image_size), "method": name, "seed": seed} | _settings(method)
 
 
 def _settings(method: Method) -> dict[str, Any]:

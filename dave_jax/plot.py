@@ -59,6 +59,23 @@ def overlay(
     return _to_image((1.0 - opacity) * faded + opacity * colours(0.3 + 0.7 * strength, colormap))
 
 
+def heat_picture(heat: Float[Pixels, "..."], *, colormap: str = "inferno") -> Image.Image:
+    """A heat map alone, in colours.
+
+    Args:
+        heat: in [0, 1], shape (h, w).
+        colormap: a name that matplotlib knows.
+
+    Raises:
+        ValueError: values outside [0, 1], or an unknown colormap.
+
+    Example:
+        >>> heat_picture(np.zeros((6, 8))).size
+        (8, 6)
+    """
+    return _to_image(colours(_check_heat(heat, heat.shape), colormap))
+
+
 def panel(
     image: Float[Pixels, "..."],
     heats: Float[Pixels, "..."],
@@ -92,8 +109,8 @@ def panel(
     if len(titles) != len(stack):
         raise ValueError(f"There must be one title for each class; got {len(titles)} titles and {len(stack)} heat maps")
     photo = _to_image(_check_image(image))
-    maps = [_to_image(colours(_check_heat(heat, image.shape), colormap)) for heat in stack]
-    overlays = [overlay(image, heat, alpha=alpha, fade=fade, colormap=colormap) for heat in stack]
+    overlays = [overlay(image, heat, alpha=alpha, fade=fade, colormap=colormap) for heat in stack]  # checks the shapes
+    maps = [heat_picture(heat, colormap=colormap) for heat in stack]
     if len(stack) == 1:
         return tiles([[(photo, "photograph"), (maps[0], titles[0] or "map"), (overlays[0], "overlay")]])
     legend = np.broadcast_to(np.linspace(0.0, 1.0, photo.width), (max(1, photo.height // 12), photo.width))

@@ -77,6 +77,7 @@ def write(
     pixels: Float[np.ndarray, "h w 3"],
     result: Mapping[str, Any],
     provenance: Mapping[str, Any],
+    file: Path | None = None,
 ) -> None:
     """Write overlay, panel and map of one photograph.
 
@@ -87,6 +88,7 @@ def write(
         pixels: the photograph as the model saw it, in [0, 1].
         result: what `describe` gave.
         provenance: what else the map depends on.
+        file: of the photograph, where `result` calls it by another name.
     """
     targets = result["targets"]
     paths["map"].parent.mkdir(parents=True, exist_ok=True)
@@ -95,8 +97,7 @@ def write(
     if paths["map"].suffix == ".npy":
         np.save(paths["map"], maps)
         return
-    with Path(result["photo"]).open("rb") as file:
-        digest = hashlib.file_digest(file, "sha256").hexdigest()
+    digest = hashlib.sha256((file or Path(result["photo"])).read_bytes()).hexdigest()
     np.savez_compressed(
         paths["map"],
         map=maps,

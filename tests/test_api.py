@@ -20,20 +20,8 @@ STAGES = ("config", "effective", "models", "sampling", "attribution", "evaluatio
 """In the order of the pipeline: a stage imports from itself and those before it."""
 
 EDGE = (
-    *(
-        "__init__",
-        "__main__",
-        "batch_command",
-        "cli",
-        "commands",
-        "compiled",
-        "evaluate",
-        "export_command",
-        "pages",
-        "pages_command",
-        "plot",
-    ),
-    *("probe", "results"),
+    *("__init__", "__main__", "app", "app_command", "arguments", "batch_command", "cli", "commands", "compiled", "evaluate"),
+    *("export_command", "pages", "pages_command", "plot", "probe", "results"),
     "testing",
 )
 """Modules around the pipeline, which may import any stage and which no stage imports."""

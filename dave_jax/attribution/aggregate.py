@@ -4,7 +4,7 @@ from collections.abc import Callable
 
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Float
+from jaxtyping import Array, Float, Integer
 
 from dave_jax.config import Scalar
 
@@ -12,11 +12,15 @@ Samples = Float[Array, "samples ..."]
 Map = Float[Array, "..."]
 
 
-def lower_median(samples: Samples) -> Map:
+def lower_median(samples: Samples, count: int | Integer[Array, ""] | None = None) -> Map:
     """The median over the first axis; of an even number of values the lower of the two in the middle, as `torch.median`.
 
     A selection, not a sort: the bits of the answer are found from the highest down by counting how many values lie below, on integers that
     order as the floats do. On a CPU about four times faster than `jnp.sort` for fifty samples. Values must not be NaN.
+
+    Args:
+        samples: shape (samples, ...).
+        count: how many of them there are so far, traced; the others must be infinite. By default all.
 
     Example:
         >>> lower_median(jnp.array([4.0, 1.0, 3.0, 2.0])).item()
@@ -27,7 +31,7 @@ def lower_median(samples: Samples) -> Map:
     top = jnp.array(1 << (bits - 1), integer)
     raw = jax.lax.bitcast_convert_type(samples, integer)
     ordered = jnp.where(raw >= top, ~raw, raw | top)
-    rank = (samples.shape[0] - 1) // 2
+    rank = ((samples.shape[0] if count is None else count) - 1) // 2
 
     def fix_bit(i, found):
         candidate = found | (top >> i.astype(integer))
@@ -55,15 +59,15 @@ def mad_mean(samples: Samples, threshold: Scalar = 2.5) -> Map:
     return _weighted_mean(samples, jax.vmap(inside, (0, None, None))(samples, *mad_bounds(samples, threshold)))
 
 
-def mad_bounds(samples: Samples, threshold: Scalar = 2.5) -> tuple[Map, Map]:
-    """The median, and how far from it a sample may lie: `threshold (1.4826 mad + 1e-8)`.
+def mad_bounds(samples: Samples, threshold: Scalar = 2.5, count: int | Integer[Array, ""] | None = None) -> tuple[Map, Map]:
+    """The median, and how far from it a sample may lie: `threshold (1.4826 mad + 1e-8)`; `count` as in `lower_median`.
 
     And four roundings of the median: a compiler that computes a sample again, its last product fused with the subtraction, must still find
     the median's own sample within.
     """
-    median = lower_median(samples)
+    median = lower_median(samples, count)
     rounding = 4.0 * jnp.finfo(samples.dtype).eps * jnp.abs(median)
-    return median, threshold * (1.4826 * lower_median(jnp.abs(samples - median[None])) + 1e-8) + rounding
+    return median, threshold * (1.4826 * lower_median(jnp.abs(samples - median[None]), count) + 1e-8) + rounding
 
 
 def inside(sample: Map, median: Map, radius: Map) -> Map:

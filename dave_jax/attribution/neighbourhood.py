@@ -72,14 +72,11 @@ def attribute_image(
         first: the number of the first sample, which tells samples of several calls apart.
         axis: the mesh axis over which the samples are spread, inside `jax.shard_map`.
     """
-    draw, like = sampler_called(config.sampler), jax.ShapeDtypeStruct(image.shape, image.dtype)
-    params = in_precision(forward, params, config.precision, image.dtype)
+    sample = sample_of(forward, rules, params, image, cotangents, key, config)
     chunk = config.chunk_size or 1
 
     def one(number: Array) -> Float[Array, "k h w 3"]:
-        neighbour = draw(key, first + number, config, like)
-        passed = contribution(forward, rules, config.pull_back, params, image, cotangents, *neighbour, config.warp_adjoint or "scatter")
-        return image[None] * passed
+        return sample(first + number)
 
     everything = np.arange(config.num_samples)
     if config.aggregation == "streaming_mean":
@@ -89,6 +86,27 @@ def attribute_image(
     samples = _everywhere(jax.lax.map(one, _mine(everything, axis), batch_size=chunk), axis)
     aggregated = AGGREGATIONS[config.aggregation](samples, config.mad_threshold)
     return aggregated, jnp.swapaxes(samples, 0, 1) if return_samples else None
+
+
+def sample_of(
+    forward: Forward,
+    rules: Decomposition,
+    params: Any,
+    image: Image,
+    cotangents: Float[Array, "k classes"],
+    key: PRNGKeyArray,
+    config: DaveConfig,
+) -> Callable[[Integer[Array, ""]], Float[Array, "k h w 3"]]:
+    """The function from a sample's number to the image's attributions by it; traced. Arguments as in `attribute_image`."""
+    draw, like = sampler_called(config.sampler), jax.ShapeDtypeStruct(image.shape, image.dtype)
+    params = in_precision(forward, params, config.precision, image.dtype)
+
+    def sample(number: Integer[Array, ""]) -> Float[Array, "k h w 3"]:
+        neighbour = draw(key, number, config, like)
+        passed = contribution(forward, rules, config.pull_back, params, image, cotangents, *neighbour, config.warp_adjoint or "scatter")
+        return image[None] * passed
+
+    return sample
 
 
 def _robust_mean(one: Callable[[Array], Array], config: DaveConfig, axis: str | None) -> Array:

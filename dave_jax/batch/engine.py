@@ -96,8 +96,8 @@ def device_mesh(devices: Sequence[Any], batch_size: int, num_samples: int) -> Me
     """Devices for images, and for the samples of an image where there are more devices than images; the axes of `explain`.
 
     Example:
-        >>> device_mesh(jax.devices()[:1], 8, 50).shape
-        OrderedDict({'data': 1, 'samples': 1})
+        >>> dict(device_mesh(jax.devices()[:1], 8, 50).shape)
+        {'data': 1, 'samples': 1}
     """
     count = len(devices)
     enough = (images for images in range(min(batch_size, count), count + 1) if count % images == 0)

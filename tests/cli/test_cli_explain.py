@@ -67,7 +67,7 @@ def test_provenance_tells_all_that_a_map_depends_on(tiny, folder):
     again = dave.explain(
         tiny, tiny.preprocess("cat.png"), saved["target"][None], key=jax.random.key(7), config=config, decomposition="gradient"
     )
-    np.testing.assert_array_equal(saved["map"], np.asarray(again)[0])
+    np.testing.assert_allclose(saved["map"], np.asarray(again)[0], atol=2e-6)  # another program, other rounding
 
 
 @pytest.mark.slow
@@ -87,7 +87,7 @@ def test_any_method_explains(tiny, folder):
     provenance = json.loads(str(saved["provenance"]))
     assert provenance["settings"]["type"] == "SmoothGrad" and provenance["settings"]["num_samples"] == 3
     expected = SmoothGrad(num_samples=3)(tiny, tiny.preprocess("cat.png"), saved["target"][None], key=jax.random.key(0))
-    np.testing.assert_array_equal(saved["map"], np.asarray(expected)[0])
+    np.testing.assert_allclose(saved["map"], np.asarray(expected)[0], atol=2e-6)  # another program, other rounding
 
 
 def test_npy_holds_the_same_map(tiny, folder):

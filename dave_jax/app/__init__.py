@@ -1,0 +1,1 @@
+"""The page on which a photograph is explained: `dave-jax app`."""
