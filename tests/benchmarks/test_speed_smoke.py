@@ -8,6 +8,8 @@ import numpy as np
 import pytest
 
 sys.path.append(str(Path(__file__).resolve().parents[2] / "benchmarks"))
+import memory
+import plots
 import precision
 import samplers
 import scaling
@@ -68,3 +70,13 @@ def test_startup(tmp_path, capsys):
     assert written(tmp_path, "startup") == result
     assert result["models"]["test"]["empty"]["first"] > 0
     assert "| test | full |" in capsys.readouterr().out
+
+
+def test_memory_and_plots(tmp_path):
+    result = memory.main(["--model-size=test", "--image-sizes=32", "--samples=4,40", "--pilot=8", f"--output={tmp_path}"])
+    assert written(tmp_path, "memory") == result
+    held = {(row["samples"], row["pilot"]): row["bytes"] for row in result["rows"]}
+    assert set(held) == {(4, 4), (40, 8), (40, 40)} and held[40, 8] < held[40, 40]
+    assert plots.main([str(tmp_path), str(tmp_path / "plots.png")]) == ["memory"]
+    with pytest.raises(FileNotFoundError, match="no results to plot"):
+        plots.main([str(tmp_path / "nowhere"), str(tmp_path / "none.png")])
