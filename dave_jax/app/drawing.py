@@ -41,10 +41,10 @@ def _fill(template: str, /, **values: object) -> str:
     return _template(template).substitute({key: str(value) for key, value in values.items()})
 
 
-def as_url(picture: Image.Image) -> str:
+def as_url(image: Image.Image) -> str:
     """A picture inside its address: the page asks for nothing else."""
     file = io.BytesIO()
-    picture.save(file, "PNG")
+    image.save(file, "PNG")
     return f"data:image/png;base64,{base64.b64encode(file.getvalue()).decode()}"
 
 
