@@ -125,7 +125,7 @@ def test_absurd_sizes_are_errors_before_anything_is_allocated(name, tmp_path):
     write(tmp_path)
     document = json.loads((tmp_path / "config.json").read_text())
     (tmp_path / "config.json").write_text(json.dumps(document | {name: 10**12}))
-    with pytest.raises(ValueError, match="at most 10*; got 1000000000000"):
+    with pytest.raises(ValueError, match=r"at most 10*; got 1000000000000"):
         hub.load(tmp_path)
 
 
