@@ -117,7 +117,7 @@ def named_weights(model: Model) -> dict[str, Array]:
     Example:
         >>> from dave_jax.testing import tiny_model
         >>> next(iter(named_weights(tiny_model())))
-        'blocks/attention/proj/bias'
+        'blocks/attention/key/bias'
     """
     found = {}
     for path, leaf in jax.tree_util.tree_leaves_with_path(model.params):
