@@ -1,10 +1,11 @@
 """Where a model's files are: a folder, a file, or a repository of the Hugging Face hub, downloaded where its cache lacks them."""
 
+import contextlib
 import dataclasses
 import json
 import os
 import re
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -111,6 +112,19 @@ def json_object(file: Path) -> dict[str, Any]:
     if not isinstance(document, dict):
         raise ValueError(f"{str(file)!r} must be a JSON object; it is a {type(document).__name__}. Download or write it again.")
     return document
+
+
+@contextlib.contextmanager
+def telling(what: str) -> Iterator[None]:
+    """Whatever a description leads to that no network has (a negative size, a text for a number) becomes an error that names its file.
+
+    Raises:
+        ValueError: in place of other errors than this and those of files.
+    """
+    try:
+        yield
+    except (ArithmeticError, AttributeError, IndexError, KeyError, TypeError) as error:
+        raise ValueError(f"{what} does not describe a network that dave_jax can build ({error}). Download or save it again.") from error
 
 
 def find_on_hub(name: str, revision: str | None, check: Callable[[Found], object]) -> Found:

@@ -18,7 +18,7 @@ from dave_jax.config import DaveConfig
 from dave_jax.models import store
 from dave_jax.models.checkpoint import Checkpoint
 from dave_jax.models.families import FAMILIES
-from dave_jax.models.files import CONFIG, OPEN_CLIP_CONFIG, Found, find_local, find_on_hub, is_local, json_object
+from dave_jax.models.files import CONFIG, OPEN_CLIP_CONFIG, Found, find_local, find_on_hub, is_local, json_object, telling
 from dave_jax.models.image_text import ImageText
 from dave_jax.models.model import Model
 from dave_jax.models.npz import Npz
@@ -196,8 +196,10 @@ def _assemble(found: Found, image_size: tuple[int, int] | None, dtype: str | Non
     kind, fields = Model, {}
     if read.family == "image_text":  # the small files before the large one
         kind, fields = ImageText, {"tokenizer": read.read_tokenizer(found.beside, found.place)}
+    with telling(what if found.config is None else repr(str(found.config))):
+        params = jax.device_put(read.params(checkpoint, what=what, dtype=dtype or "float32"))
     return kind(
-        params=jax.device_put(read.params(checkpoint, what=what, dtype=dtype or "float32")),
+        params=params,
         forward=FAMILIES[read.family].network(read.config),
         config=preset(read.architecture) or DaveConfig(),
         preprocessing=read.preprocessing,

@@ -199,7 +199,7 @@ def _to_rgb(image: Image.Image, name: str) -> Image.Image:
     try:
         if image.mode in ("P", "PA", "LA"):
             image = image.convert("RGBA")
-        return image if image.mode == "RGB" else image.convert("RGB")
+        return image.convert("RGB")
     except ValueError as error:
         raise ValueError(f"{name} has colours (mode {image.mode}) that Pillow does not turn into RGB. Save it as an RGB image.") from error
 

@@ -23,7 +23,7 @@ from convert_weights.table import Entry, convert, flatten
 from dave_jax.config import DaveConfig
 from dave_jax.models.checkpoint import Checkpoint
 from dave_jax.models.families import FAMILIES, family_of
-from dave_jax.models.files import WEIGHTS
+from dave_jax.models.files import WEIGHTS, telling
 from dave_jax.models.image_text import ImageText, ImageTextConfig
 from dave_jax.models.model import Model
 from dave_jax.models.preprocess import Preprocessing
@@ -162,15 +162,16 @@ def read(
             raise ValueError(f"{len(names)} names for {config.num_classes} classes")
     except (AttributeError, KeyError, OverflowError, RecursionError, TypeError, ValueError) as error:
         raise ValueError(f"The metadata of {str(path)!r} must describe a model of dave_jax; they do not ({error}).") from error
-    size, adapt = image_size or preprocessing.image_size, {}
-    if isinstance(config, ViTConfig | SwinConfig):
-        config, adapt = resampled_at(config, size)
     kind, fields = Model, {}
-    if isinstance(config, ImageTextConfig):
-        image, resample = resampled_at(config.image, size)
-        config, adapt = dataclasses.replace(config, image=image), {f"image/{key}": change for key, change in resample.items()}
-        kind, fields = ImageText, {"tokenizer": _tokenizer(path.with_name(TOKENIZER), stored)}
-    expected = jax.eval_shape(lambda: FAMILIES[family].init_params(jax.random.key(0), config))
+    with telling(repr(str(path))):
+        size, adapt = image_size or preprocessing.image_size, {}
+        if isinstance(config, ViTConfig | SwinConfig):
+            config, adapt = resampled_at(config, size)
+        if isinstance(config, ImageTextConfig):
+            image, resample = resampled_at(config.image, size)
+            config, adapt = dataclasses.replace(config, image=image), {f"image/{key}": change for key, change in resample.items()}
+            kind, fields = ImageText, {"tokenizer": _tokenizer(path.with_name(TOKENIZER), stored)}
+        expected = jax.eval_shape(lambda: FAMILIES[family].init_params(jax.random.key(0), config))
     rows = [Entry(key, key, np.asarray) for key in flatten(expected)]
     return kind(
         params=jax.device_put(convert(_Dequantised(checkpoint), rows, expected, adapt=adapt, what=str(path), dtype=dtype)),

@@ -125,7 +125,7 @@ def test_absurd_sizes_are_errors_before_anything_is_allocated(name, tmp_path):
     write(tmp_path)
     document = json.loads((tmp_path / "config.json").read_text())
     (tmp_path / "config.json").write_text(json.dumps(document | {name: 10**12}))
-    with pytest.raises(ValueError, match=r"at most 10*; got 1000000000000"):
+    with pytest.raises(ValueError, match="1000000000000"):
         hub.load(tmp_path)
 
 
@@ -134,4 +134,13 @@ def test_a_kind_that_is_no_name(tmp_path):
     document = json.loads((tmp_path / "config.json").read_text())
     (tmp_path / "config.json").write_text(json.dumps(document | {"model_type": ["vit"]}))
     with pytest.raises(ValueError, match=r"is for model_type \['vit'\]"):
+        hub.load(tmp_path)
+
+
+def test_a_size_that_is_none_is_told(tmp_path):
+    """The weights are for -16 pixels, says the file, and the processor for 16."""
+    write(tmp_path)
+    document = json.loads((tmp_path / "config.json").read_text())
+    (tmp_path / "config.json").write_text(json.dumps(document | {"image_size": -16}))
+    with pytest.raises(ValueError, match=r"config\.json' does not describe a network that dave_jax can build"):
         hub.load(tmp_path)

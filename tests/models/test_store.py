@@ -175,6 +175,14 @@ def test_a_cut_off_file_is_named(model, tmp_path):
             store.read(path)
 
 
+@pytest.mark.parametrize("fields", [{"mlp_width": float("nan")}, {"width": "12"}, {"num_registers": "2"}, {"depth": [2]}], ids=str)
+def test_sizes_that_are_no_numbers_are_refused(fields, model, tmp_path):
+    path = store.save(model, tmp_path)
+    rewrite(path, vit=dataclasses.asdict(model.forward.config) | fields)
+    with pytest.raises(ValueError, match=r"model\.safetensors'"):
+        store.read(path)
+
+
 def test_a_scale_that_does_not_fit_its_kernel_is_named(model, tmp_path):
     path = store.save(model, tmp_path, quantise=True)
     arrays = load_file(path)
