@@ -4,7 +4,7 @@ import os
 from pathlib import Path
 
 # Two devices. Nearly all the time goes into compiling small programs that run once: it halves with XLA's older emitters, and is a third
-# less again without the optimiser. .ci/run repeats the comparisons with the recordings and with PyTorch as users compile.
+# less again without the optimiser. .ci/run repeats the comparisons with the recordings as users compile.
 os.environ.setdefault("XLA_FLAGS", "--xla_force_host_platform_device_count=2 --xla_cpu_use_fusion_emitters=false")
 os.environ.setdefault("JAX_DISABLE_MOST_OPTIMIZATIONS", "1")
 os.environ.setdefault("HF_HUB_OFFLINE", "1")
