@@ -1,6 +1,5 @@
 """What the configurations of all networks check, so that a wrong one is refused before anything is allocated for it."""
 
-import math
 from collections.abc import Iterable, Mapping
 from types import MappingProxyType
 from typing import Any
@@ -11,6 +10,8 @@ MOST = {
     **{"width": 10**6, "widths": 10**7, "mlp_width": 10**7, "mlp_widths": 10**8, "projection": 10**6, "image_size": 2**15},
 }
 """More of them is a broken file rather than a network, and would not end or not fit anywhere."""
+
+_LARGEST = 1e9  # of epsilons and temperatures
 
 _NOTHING: Mapping[Any, Any] = MappingProxyType({})
 
@@ -24,7 +25,7 @@ def problems_of(
         config: with the fields that the others name.
         least: the least value of numbers; the most is that of `MOST`, for tuples together.
         allowed: the choices of named fields.
-        positive: fields that are positive and finite.
+        positive: fields that are positive and no larger than any network's.
     """
     problems = []
     for name, choices in allowed.items():
@@ -40,8 +41,9 @@ def problems_of(
         if (sum(value) if isinstance(value, tuple) else value) > bound:
             problems.append(f"{name} must be at most {bound}; got {value}")
     for name in positive:
-        if not 0 < getattr(config, name) < math.inf:
-            problems.append(f"{name} must be positive; got {getattr(config, name)}")
+        value = getattr(config, name)
+        if not 0 < value <= _LARGEST:
+            problems.append(f"{name} must be {f'at most {_LARGEST:g}' if value > _LARGEST else 'positive'}; got {value}")
     heads = getattr(config, "num_heads", None)
     if heads is None:
         return problems

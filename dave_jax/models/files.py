@@ -119,10 +119,14 @@ def telling(what: str) -> Iterator[None]:
     """Whatever a description leads to that no network has (a negative size, a text for a number) becomes an error that names its file.
 
     Raises:
-        ValueError: in place of other errors than this and those of files.
+        ValueError: in place of other errors than those of files.
     """
     try:
         yield
+    except ValueError as error:
+        if type(error) is not ValueError or what in str(error):  # a list of what does not fit names it
+            raise
+        raise ValueError(f"{what}: {error}") from error
     except (ArithmeticError, AttributeError, IndexError, KeyError, TypeError) as error:
         raise ValueError(f"{what} does not describe a network that dave_jax can build ({error}). Download or save it again.") from error
 
@@ -276,7 +280,9 @@ def _shards(index: Path) -> list[str]:
         raise ValueError(
             f"{str(index)!r} must be JSON with a weight_map from arrays to files; it is not ({error!r}). Download it again."
         ) from error
-    if not all(isinstance(name, str) and name.endswith(".safetensors") and "/" not in name and "\\" not in name for name in names):
+    if not names or not all(
+        isinstance(name, str) and name.endswith(".safetensors") and "/" not in name and "\\" not in name for name in names
+    ):
         raise ValueError(f"{str(index)!r} must name safetensors files beside it; it names {names}.")
     return names
 

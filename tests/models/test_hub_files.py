@@ -124,12 +124,21 @@ def test_a_head_of_another_size_than_the_config_says(tmp_path):
         '{"architecture": "vision_transformer", "pretrained_cfg": {"std": [1e-300, 1, 1]}}',
         '{"architecture": "vision_transformer", "pretrained_cfg": {"input_size": [3, 16]}}',
         '{"architecture": "resnet", "model_args": {"layers": [1], "channels": [4, 6]}}',
+        '{"architecture": "vision_transformer", "model_args": {"norm_layer": "LayerNorm(eps=1e300)"}}',
         "[" * 100_000,
     ],
-    ids=range(6),
+    ids=range(7),
 )
 def test_an_error_about_a_configuration_names_the_file(content, tmp_path):
     write_checkpoint(tmp_path)
     (tmp_path / "config.json").write_text(content)
     with pytest.raises(ValueError, match=r"config\.json'"):
+        hub.load(tmp_path)
+
+
+def test_an_index_without_files_is_named(tmp_path):
+    write_checkpoint(tmp_path)
+    (tmp_path / "model.safetensors").rename(tmp_path / "part.safetensors")
+    (tmp_path / "model.safetensors.index.json").write_text('{"weight_map": {}}')
+    with pytest.raises(ValueError, match=r"index\.json' must name safetensors files beside it; it names \[\]"):
         hub.load(tmp_path)

@@ -183,6 +183,13 @@ def test_sizes_that_are_no_numbers_are_refused(fields, model, tmp_path):
         store.read(path)
 
 
+def test_stored_images_that_the_patches_do_not_tile_are_told_with_the_file(model, tmp_path):
+    path = store.save(model, tmp_path)
+    rewrite(path, preprocessing=dataclasses.asdict(model.preprocessing) | {"image_size": [16, 17]})
+    with pytest.raises(ValueError, match=r"model\.safetensors': image_size .* must be a multiple of the patch size"):
+        store.read(path)
+
+
 def test_a_scale_that_does_not_fit_its_kernel_is_named(model, tmp_path):
     path = store.save(model, tmp_path, quantise=True)
     arrays = load_file(path)
