@@ -50,7 +50,7 @@ def scatters(text: str) -> list[str]:
 
 
 def test_the_program_gives_the_maps_of_explain_for_any_batch(tmp_path):
-    model = tiny_model()
+    model = quick_model()
     manifest = dave.export(model, tmp_path / "dave.stablehlo", batch="any", platforms=["cpu"], num_targets=2)
     assert manifest["inputs"]["images"] == {"shape": ["any", 16, 16, 3], "dtype": "float32"}
     assert manifest["outputs"]["maps"] == {"shape": ["any", 2, 16, 16], "dtype": "float32"}
