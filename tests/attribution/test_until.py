@@ -37,7 +37,7 @@ def test_heat_maps_are_those_of_the_mean():
     found, heat = until(tolerance=0.0), until(tolerance=0.0, raw=False)
     expected = jax.vmap(jax.vmap(lambda one: dave.postprocess(one, STILL)))(found.maps)
     np.testing.assert_allclose(heat.maps, expected, atol=1e-6)
-    np.testing.assert_allclose(heat.error, found.error, rtol=1e-6)  # another program, other rounding
+    np.testing.assert_array_equal(heat.error, found.error)
 
 
 def test_each_image_stops_when_its_worst_target_is_certain():

@@ -62,7 +62,7 @@ def test_maps_are_those_of_explain(model, photos, whole):
     targets = np.argsort(-logits, axis=1)[:, :2]
     expected = dave.explain(model, images, targets, image_ids=np.array(good), **KEY)
     np.testing.assert_array_equal(whole.targets[good], targets)
-    np.testing.assert_allclose(np.asarray(whole.arrays["maps"])[good], expected, atol=1e-5)  # another program, other rounding
+    np.testing.assert_allclose(np.asarray(whole.arrays["maps"])[good], expected, atol=1e-6)  # another program, other rounding
     entry = whole[good[-1]]
     np.testing.assert_allclose(entry.logits, logits[-1, targets[-1]], atol=1e-6)
     np.testing.assert_allclose(entry.probabilities, jax.nn.softmax(logits[-1])[targets[-1]], atol=1e-6)
