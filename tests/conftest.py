@@ -1,6 +1,7 @@
 """Strict numerics for every test: no silent promotion of types or ranks; warnings are errors (pyproject)."""
 
 import os
+import shutil
 from pathlib import Path
 
 # Two devices. Nearly all the time goes into compiling small programs that run once: it halves with XLA's older emitters, and is a third
@@ -36,6 +37,19 @@ def shared() -> Path:
     if not SHARED.is_dir():
         pytest.skip(f"needs the data beside the project ({SHARED.name}/), which is not part of it")
     return SHARED
+
+
+@pytest.fixture(scope="session")
+def chromium():
+    """Debian's Chromium, without a window."""
+    playwright = pytest.importorskip("playwright.sync_api", reason="needs playwright (the extra `browser`)")
+    path = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
+    if path is None:
+        pytest.skip("needs Chromium")
+    with playwright.sync_playwright() as started:
+        browser = started.chromium.launch(executable_path=path, args=["--no-sandbox"])
+        yield browser
+        browser.close()
 
 
 @pytest.fixture

@@ -1,21 +1,6 @@
 """A browser whose pages may neither complain nor ask for anything that is not a file."""
 
-import shutil
-
 import pytest
-
-
-@pytest.fixture(scope="session")
-def chromium():
-    """Debian's Chromium, without a window."""
-    playwright = pytest.importorskip("playwright.sync_api", reason="needs playwright (the extra `browser`)")
-    path = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
-    if path is None:
-        pytest.skip("needs Chromium")
-    with playwright.sync_playwright() as started:
-        browser = started.chromium.launch(executable_path=path, args=["--no-sandbox"])
-        yield browser
-        browser.close()
 
 
 @pytest.fixture

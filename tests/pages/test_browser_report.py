@@ -3,6 +3,7 @@
 import pytest
 from accessible import complaints
 from made_up import CLASSES, make_photos, make_store
+from settling import settled
 
 from dave_jax.pages.report import write_report
 
@@ -27,67 +28,76 @@ def names(tab) -> list[str]:
 
 def test_sort_filter_and_turn_pages(tab, place):
     tab.goto(place)
-    assert tab.locator("#summary").text_content().startswith("69 of 70 photographs explained, 1 could not be. Median bias share")
-    assert names(tab)[:6] == ["000.png", "001.png", "002.png", "003.png", "004.png", "006.png"] and len(names(tab)) == 60
+    settled(lambda: tab.locator("#summary").text_content().startswith("69 of 70 photographs explained, 1 could not be. Median bias share"))
+    settled(lambda: names(tab)[:6], ["000.png", "001.png", "002.png", "003.png", "004.png", "006.png"])
+    settled(lambda: len(names(tab)), 60)
     tab.get_by_role("button", name="Next page").click()
-    assert len(names(tab)) == 9 and tab.locator("#page").text_content() == "Page 2 of 2"
-    assert tab.evaluate("document.activeElement.id") == "pictures" and tab.get_by_role("button", name="Next page").is_disabled()
+    settled(lambda: len(names(tab)), 9)
+    settled(lambda: tab.locator("#page").text_content(), "Page 2 of 2")
+    settled(lambda: tab.evaluate("document.activeElement.id"), "pictures")
+    settled(lambda: tab.get_by_role("button", name="Next page").is_disabled())
     tab.get_by_label("Sort by").select_option("Probability")
     tab.get_by_label("Direction").select_option("Descending")
-    assert names(tab)[:2] == ["069.png", "068.png"]
+    settled(lambda: names(tab)[:2], ["069.png", "068.png"])
     tab.get_by_label("Find").fill("01")
-    assert names(tab) == [f"0{i}.png" for i in (*range(19, 9, -1), "01")]
-    assert tab.locator("#count").text_content() == "11 pictures, 1 to 11 shown"
+    settled(lambda: names(tab), [f"0{i}.png" for i in (*range(19, 9, -1), "01")])
+    settled(lambda: tab.locator("#count").text_content(), "11 pictures, 1 to 11 shown")
     tab.get_by_label("Find").fill("zebra")
-    assert names(tab) == [] and "No picture fits" in tab.locator("#count").text_content()
+    settled(lambda: names(tab), [])
+    settled(lambda: "No picture fits" in tab.locator("#count").text_content())
     tab.get_by_label("Find").fill("")
     tab.get_by_label("Class", exact=True).select_option(CLASSES[2])  # shows that class's maps, with its name as text
-    assert tab.locator("#gallery .map").first.get_attribute("src") == "pictures/000/000069-1.png"
+    settled(lambda: tab.locator("#gallery .map").first.get_attribute("src"), "pictures/000/000069-1.png")
     for label, name in (("Bias share", "shares"), ("Logit", "logits"), ("Completeness", "completeness")):
         tab.get_by_label("Sort by").select_option(label)  # of the class that is shown
         rows = tab.evaluate("window.page.images")
-        assert names(tab) == [row["name"] for row in sorted(rows, key=lambda row, name=name: -row[name][1])][:60]
+        settled(lambda: names(tab), [row["name"] for row in sorted(rows, key=lambda row, name=name: -row[name][1])][:60])
     tab.get_by_label("Pictures a page").select_option("24")
-    assert len(names(tab)) == 24
-    assert tab.locator("#gallery b").count() == 0
+    settled(lambda: len(names(tab)), 24)
+    settled(lambda: tab.locator("#gallery b").count(), 0)
 
 
 def test_what_could_not_be_explained_or_found_is_told(tab, place):
     tab.goto(place)
-    assert tab.locator("#broken-rows").inner_text().split("\t") == ["5", "005.png", "cannot be read"]
-    assert "1 photograph could not be found again. Its map is" in tab.locator("#notes").inner_text()
+    settled(lambda: tab.locator("#broken-rows").inner_text().split("\t"), ["5", "005.png", "cannot be read"])
+    settled(lambda: "1 photograph could not be found again. Its map is" in tab.locator("#notes").inner_text())
     tab.locator("#gallery .open").nth(6).click()
-    assert tab.locator("#detail-title").text_content() == "007.png" and tab.locator("#large img").count() == 1
-    assert "it is no longer in the source" in tab.locator("#lost").text_content()
+    settled(lambda: tab.locator("#detail-title").text_content(), "007.png")
+    settled(lambda: tab.locator("#large img").count(), 1)
+    settled(lambda: "it is no longer in the source" in tab.locator("#lost").text_content())
     tab.keyboard.press("Escape")
     tab.get_by_text("Explanation", exact=True).click()
-    assert tab.get_by_text("num_samples").is_visible()
+    settled(lambda: tab.get_by_text("num_samples").is_visible())
 
 
 def shown(tab, where: str) -> tuple[bool, float, bool]:
     """Whether the photograph is visible, the map's opacity, whether the map is."""
-    style = "(one) => { const s = getComputedStyle(one); return [s.visibility, s.display, s.opacity]; }"
-    photo, layer = (tab.locator(f"{where} .{kind}").first.evaluate(style) for kind in ("photo", "map"))
-    return photo[0] == "visible", float(layer[2]), layer[1] != "none"
+    script = """(where) => {
+        const [photo, map] = [".photo", ".map"].map((kind) => getComputedStyle(document.querySelector(`${where} ${kind}`)));
+        return [photo.visibility === "visible", Number(map.opacity), map.display !== "none"];
+    }"""
+    return tuple(tab.evaluate(script, where))  # at one moment
 
 
 def test_the_view_is_one_for_gallery_and_detail(tab, place):
     tab.goto(place)
-    assert shown(tab, "#gallery") == (True, 1.0, True)
+    settled(lambda: shown(tab, "#gallery"), (True, 1.0, True))
     opacity = tab.get_by_label("Opacity of the map").first
     opacity.focus()
     for _ in range(4):
         tab.keyboard.press("ArrowLeft")
-    assert shown(tab, "#gallery") == (True, 0.8, True) and opacity.input_value() == "80"
+    settled(lambda: shown(tab, "#gallery"), (True, 0.8, True))
+    settled(lambda: opacity.input_value(), "80")
     tab.get_by_role("radio", name="Overlay").first.focus()
     tab.keyboard.press("ArrowRight")
-    assert shown(tab, "#gallery") == (False, 1.0, True) and opacity.is_disabled()
+    settled(lambda: shown(tab, "#gallery"), (False, 1.0, True))
+    settled(lambda: opacity.is_disabled())
     tab.locator("#gallery .open").first.click()
-    assert shown(tab, "#large") == (False, 1.0, True)
+    settled(lambda: shown(tab, "#large"), (False, 1.0, True))
     tab.locator("#detail .modes input[value=photograph]").check()
-    assert shown(tab, "#large") == (True, 0.8, False)
+    settled(lambda: shown(tab, "#large"), (True, 0.8, False))
     tab.keyboard.press("Escape")
-    assert shown(tab, "#gallery") == (True, 0.8, False)
+    settled(lambda: shown(tab, "#gallery"), (True, 0.8, False))
 
 
 def test_the_detail_view_by_keyboard(tab, place):
@@ -98,8 +108,9 @@ def test_the_detail_view_by_keyboard(tab, place):
             break
     tab.keyboard.press("Enter")
     title = tab.locator("#detail-title")
-    assert title.text_content() == "000.png" and tab.evaluate("document.activeElement.id") == "detail-title"
-    assert tab.get_by_role("button", name="Previous", exact=True).is_disabled()
+    settled(lambda: title.text_content(), "000.png")
+    settled(lambda: tab.evaluate("document.activeElement.id"), "detail-title")
+    settled(lambda: tab.get_by_role("button", name="Previous", exact=True).is_disabled())
     for key, name in (
         ("ArrowRight", "001.png"),
         ("ArrowRight", "002.png"),
@@ -108,12 +119,13 @@ def test_the_detail_view_by_keyboard(tab, place):
         ("ArrowRight", "069.png"),
     ):
         tab.keyboard.press(key)
-        assert title.text_content() == name
+        settled(lambda: title.text_content(), name)
     tab.keyboard.press("Home")
     tab.locator("#targets input").first.focus()
     tab.keyboard.press("ArrowDown")  # a radio's own key
-    assert title.text_content() == "000.png" and tab.locator("#large .map").get_attribute("src").endswith("000000-1.png")
-    assert tab.locator("#large .map").get_attribute("alt") == f"Map of the evidence for {CLASSES[2]}"
+    settled(lambda: title.text_content(), "000.png")
+    settled(lambda: tab.locator("#large .map").get_attribute("src").endswith("000000-1.png"))
+    settled(lambda: tab.locator("#large .map").get_attribute("alt"), f"Map of the evidence for {CLASSES[2]}")
     stations = set()
     for _ in range(12):
         tab.keyboard.press("Tab")
@@ -121,15 +133,17 @@ def test_the_detail_view_by_keyboard(tab, place):
     assert stations <= {"DIALOG", "BODY"}  # the body on the way through the browser's own bars
     tab.locator("#detail-title").focus()
     tab.keyboard.press("End")
-    assert tab.evaluate("location.hash") == "#picture-69"
+    settled(lambda: tab.evaluate("location.hash"), "#picture-69")
     tab.keyboard.press("Escape")
-    assert not tab.locator("#detail").is_visible() and tab.locator("#page").text_content() == "Page 2 of 2"
-    assert tab.evaluate("document.activeElement.dataset.place") == "68" and tab.evaluate("location.hash") == ""
+    settled(lambda: not tab.locator("#detail").is_visible())
+    settled(lambda: tab.locator("#page").text_content(), "Page 2 of 2")
+    settled(lambda: tab.evaluate("document.activeElement.dataset.place"), "68")
+    settled(lambda: tab.evaluate("location.hash"), "")
 
 
 def test_a_picture_has_an_address(tab, place):
     tab.goto(f"{place}#picture-42")
-    assert tab.locator("#detail-title").text_content() == "042.png"
+    settled(lambda: tab.locator("#detail-title").text_content(), "042.png")
 
 
 def test_pictures_load_when_they_are_seen(tab, place):
