@@ -42,6 +42,7 @@ class DaveConfig:
         warp_adjoint: how the warp's derivative goes back: `scatter`, or `gather`, which is exact for scales of up to 1.41 (up to 2 without
             rotation); None takes `gather` on GPU and TPU where the ranges allow it.
         precision: `bfloat16` computes the network's passes in it, with norms, softmax and sums in float32 (networks of ours only);
+            `bfloat16_products` rounds to it only what dense layers multiply, which suits CPUs with matrix units (AMX);
             `float32` in the parameters' own type, or in float32 where they are in bfloat16; None takes `bfloat16` on GPU and TPU
             where it can, and where the parameters are in it.
         aggregation: `mad_mean`, `biweight`, `mean`, `median`, or `streaming_mean` (the mean, in memory that does not grow
@@ -71,7 +72,7 @@ class DaveConfig:
     blur: Scalar = 1.0
     pull_back: Literal["adjoint", "inverse"] = "adjoint"
     warp_adjoint: Literal["scatter", "gather"] | None = None
-    precision: Literal["float32", "bfloat16"] | None = None
+    precision: Literal["float32", "bfloat16", "bfloat16_products"] | None = None
     aggregation: Literal["mad_mean", "biweight", "mean", "median", "streaming_mean"] = "mad_mean"
     mad_threshold: Scalar = 2.5
     mad_pilot: int | None = None
@@ -99,7 +100,7 @@ class DaveConfig:
             ("schedule", ("linear", "angle")),
             ("pull_back", ("adjoint", "inverse")),
             ("warp_adjoint", ("scatter", "gather", None)),
-            ("precision", ("float32", "bfloat16", None)),
+            ("precision", ("float32", "bfloat16", "bfloat16_products", None)),
             ("aggregation", ("mad_mean", "biweight", "mean", "median", "streaming_mean")),
         ):
             if getattr(self, name) not in choices:

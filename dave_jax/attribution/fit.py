@@ -54,9 +54,9 @@ def fitted(
     accelerator = (platform or jax.default_backend()) in ("gpu", "tpu")
     precision, adjoint = config.precision, config.warp_adjoint
     ours = isinstance(model.forward, Network)
-    if precision == "bfloat16" and not ours:
+    if precision in ("bfloat16", "bfloat16_products") and not ours:
         raise ValueError(
-            "precision='bfloat16' is for networks of ours, which keep norms and softmax in float32; "
+            f"precision={precision!r} is for networks of ours, which keep norms and softmax in float32; "
             f"this is a {type(model.forward).__name__}. Cast its parameters instead, or leave precision out."
         )
     if precision is None:

@@ -23,6 +23,9 @@ from dave_jax.sampling.transforms import Transform, apply_transform, pull_back
 
 Image = Float[Array, "h w 3"]
 
+AT_ONCE = 8
+"""Backward passes of a sample that are computed together: more gain nothing, and take memory."""
+
 
 def contribution(
     forward: Forward,
@@ -38,18 +41,20 @@ def contribution(
 ) -> Float[Array, "k h w 3"]:
     """The effective transformation of one neighbour for several cotangents: one forward pass, one backward pass for each.
 
-    One after the other and not by `vmap`, here and in every method: XLA on the CPU (jaxlib 0.10, not 0.12) gets `g - sum(p g)` wrong where
-    p is broadcast along a leading axis and the arrays are large, which is softmax's derivative for several cotangents g.
+    Of a decomposition that freezes all, several backward passes are one by `vmap`. Of others they come one after the other, as in every
+    method: XLA on the CPU (jaxlib 0.10, not 0.12) gets `g - sum(p g)` wrong where p is broadcast along a leading axis and the arrays are
+    large, which is softmax's derivative for several cotangents g.
     """
+    together = min(len(cotangents), AT_ONCE) if rules.is_frozen else 1
 
     def neighbour(image: Image) -> Image:
         return add_noise(image if transform is None else apply_transform(transform, image, warp_adjoint), noise, t)
 
     if kind == "adjoint" or transform is None:
         _, pull = jax.vjp(lambda image: forward(params, neighbour(image), rules), image)
-        return jax.lax.map(lambda cotangent: pull(cotangent)[0], cotangents)
+        return jax.lax.map(lambda cotangent: pull(cotangent)[0], cotangents, batch_size=together)
     _, pull = jax.vjp(lambda moved: forward(params, moved, rules), neighbour(image))
-    return jax.lax.map(lambda cotangent: pull_back(transform, (1.0 - t) * pull(cotangent)[0], "inverse"), cotangents)
+    return jax.lax.map(lambda cotangent: pull_back(transform, (1.0 - t) * pull(cotangent)[0], "inverse"), cotangents, batch_size=together)
 
 
 def attribute_image(
@@ -120,7 +125,7 @@ def _robust_mean(one: Callable[[Array], Array], config: DaveConfig, axis: str | 
         weight = ROBUST_WEIGHTS[config.aggregation](sample, *bounds)
         return weighted(sample, weight), weight
 
-    total = jax.tree.map(lambda part: part.sum(0), jax.vmap(with_weight)(samples))
+    total = sum_over(with_weight, samples, 1)  # one by one: XLA on the CPU is slow in sums over a leading axis
     if pilot < count:
         others = _mine(np.setdiff1d(np.arange(count), places), axis)
         total = jax.tree.map(jnp.add, total, sum_over(lambda number: with_weight(one(number)), others, chunk))

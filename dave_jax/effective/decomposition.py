@@ -53,6 +53,11 @@ class Decomposition:
     softmax: Softmax = exponentials
     residual: Merge = add
 
+    @property
+    def is_frozen(self) -> bool:
+        """Whether no derivative of anything that depends on the image is taken, as in `effective`."""
+        return all(rule is freeze for rule in (self.normalisation, self.activation, self.attention, self.gate)) and self.residual is add
+
 
 gradient = Decomposition("gradient")
 """Everything differentiated: the ordinary input gradient."""

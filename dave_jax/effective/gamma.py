@@ -17,6 +17,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float
 
 from dave_jax.effective.operators import Dense, Operator, Shape, operator
+from dave_jax.effective.precision import narrow
 
 
 def _check(rule):
@@ -103,7 +104,7 @@ class GammaDense(Dense):
 
     def __call__(self, x):
         """`x W`."""
-        return _product(self.gamma, x, self.kernel)
+        return _product(self.gamma, x, narrow(self.kernel, x))
 
 
 @partial(jax.custom_vjp, nondiff_argnums=(0,))

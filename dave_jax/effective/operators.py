@@ -29,6 +29,8 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
+from dave_jax.effective.precision import product
+
 Shape = tuple[int, ...]
 T = TypeVar("T")
 
@@ -92,13 +94,13 @@ class Identity(Operator):
 
 @operator(("kernel",))
 class Dense(Operator):
-    """`x W` along the last axis; `kernel` is W, shape (in, out)."""
+    """`x W` along the last axis; `kernel` is W, shape (in, out). In half precision it rounds `x` too (see `precision.product`)."""
 
     kernel: Leaf
     in_shape: Shape
 
     def __call__(self, x):
-        return x @ self.kernel
+        return product(x, self.kernel)
 
     @property
     def out_shape(self):

@@ -2,6 +2,8 @@
 
 In bfloat16 the parameters and what flows between layers have 8 bits of precision and move half the bytes. Products accumulate in float32,
 and norms, activations and softmax are computed in float32 and rounded once.
+
+Or the kernels of dense layers alone are in bfloat16: `product` then rounds what they are multiplied by, and all else stays in float32.
 """
 
 from typing import Any
@@ -29,6 +31,38 @@ def wide(x: Any) -> Array:
 def narrow(x: Array, like: Any) -> Array:
     """Rounded to the type of `like`."""
     return x.astype(like.dtype)
+
+
+def product(x: Array, kernel: Array) -> Array:
+    """`x W`, W of shape (in, out), in the type of `x`.
+
+    A kernel in bfloat16 that meets a wider `x` rounds it too: the factors of each product have 8 bits, their sum has those of `x`, and so
+    has the transposed product in the backward pass. That is what the matrix units of recent CPUs multiply several times faster.
+
+    Example:
+        >>> x = jnp.array([[1.0, 2.0**-9]])
+        >>> product(x, jnp.ones((2, 1))).item() - 1.0, product(1.0 + x, jnp.ones((2, 1), jnp.bfloat16)).item()
+        (0.001953125, 3.0)
+    """
+    return x @ kernel if x.dtype == kernel.dtype else _rounded_product(x, kernel)
+
+
+@jax.custom_vjp  # JAX's own transpose would multiply an unrounded cotangent, in float32
+def _rounded_product(x, kernel):
+    return jnp.matmul(narrow(x, kernel), kernel, preferred_element_type=x.dtype)
+
+
+def _forward(x, kernel):
+    return _rounded_product(x.value, kernel.value), (x.value if kernel.perturbed else None, kernel.value)
+
+
+def _backward(kept, cotangent):
+    x, kernel = kept
+    kernel_cotangent = None if x is None else narrow(jnp.einsum("...i,...o->io", x, cotangent), kernel)
+    return _rounded_product(cotangent, kernel.T), kernel_cotangent
+
+
+_rounded_product.defvjp(_forward, _backward, symbolic_zeros=True)
 
 
 def cast(tree: Any, dtype: Any) -> Any:

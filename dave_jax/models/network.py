@@ -32,13 +32,13 @@ class Network(abc.ABC):
 
 
 def in_half(params: Any) -> bool:
-    """Whether the parameters of a network of ours are in bfloat16.
+    """Whether all parameters of a network of ours are in bfloat16.
 
     Example:
         >>> in_half({"kernel": jnp.ones(2, jnp.bfloat16)}), in_half({"kernel": jnp.ones(2)})
         (True, False)
     """
-    return any(leaf.dtype == jnp.bfloat16 for leaf in jax.tree.leaves(params))
+    return all(leaf.dtype == jnp.bfloat16 for leaf in jax.tree.leaves(params))
 
 
 def in_precision(forward: Any, params: Any, precision: str | None, dtype: Any) -> Any:
@@ -47,7 +47,8 @@ def in_precision(forward: Any, params: Any, precision: str | None, dtype: Any) -
     Args:
         forward: the forward pass; the parameters of one that is not ours stay as they are.
         params: its parameters.
-        precision: `bfloat16`; or `float32`, which stands for the images' type where the parameters are in bfloat16.
+        precision: `bfloat16` for all of them; `bfloat16_products` for the kernels of dense layers, with the others in the images' type;
+            or `float32`, which stands for the images' type where all are in bfloat16.
         dtype: the images' type.
 
     Example:
@@ -57,6 +58,15 @@ def in_precision(forward: Any, params: Any, precision: str | None, dtype: Any) -
         >>> in_half(half), in_half(in_precision(model.forward, half, "float32", jnp.float32))
         (True, False)
     """
-    if not isinstance(forward, Network) or in_half(params) == (precision == "bfloat16"):
+    if not isinstance(forward, Network):
+        return params
+    if precision == "bfloat16_products":
+        return jax.tree_util.tree_map_with_path(lambda path, leaf: cast(leaf, jnp.bfloat16 if _is_dense(path, leaf) else dtype), params)
+    if in_half(params) == (precision == "bfloat16"):
         return params
     return cast(params, jnp.bfloat16 if precision == "bfloat16" else dtype)
+
+
+def _is_dense(path: tuple[Any, ...], leaf: Array) -> bool:
+    """Whether a parameter is the kernel of a dense layer, or of one in every block; those of convolutions have four axes."""
+    return path[-1] == jax.tree_util.DictKey("kernel") and leaf.ndim < 4

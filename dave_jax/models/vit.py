@@ -109,7 +109,7 @@ class ViT(Network):
         """One block, from its own parameters: see `layers.block`."""
         config = self.config
         options = {"num_heads": config.num_heads, "activation_name": config.activation, "eps": config.eps}
-        return layers.block(params, tokens, rules, probe=probe, **options, **attention_positions(params["attention"], config))
+        return layers.block(params, tokens, rules, probe=probe, **options, **attention_positions(params["attention"], config, tokens.dtype))
 
     def embed(self, params: Params, image: Array, rules: Decomposition) -> tuple[Array, Operator]:
         """The tokens before the first block, and the operator from the image to them."""

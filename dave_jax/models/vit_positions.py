@@ -3,6 +3,8 @@
 from collections.abc import Callable, Mapping
 from typing import Any
 
+import jax.numpy as jnp
+
 from dave_jax.models.positions import resample_positions
 from dave_jax.models.relative import relative_bias, resample_relative
 from dave_jax.models.rotary import rotation
@@ -12,12 +14,13 @@ RELATIVE = "blocks/attention/relative_position"
 """The path of the tables of relative position bias."""
 
 
-def attention_positions(params: Mapping[str, Any], config: ViTConfig) -> dict[str, Any]:
+def attention_positions(params: Mapping[str, Any], config: ViTConfig, dtype: Any = jnp.float32) -> dict[str, Any]:
     """The rotation of queries and keys and the bias of the scores, those that the network has: keywords of `layers.attention`.
 
     Args:
         params: of a block's attention.
         config: the network.
+        dtype: of the tokens.
 
     Example:
         >>> from dave_jax.models.rotary import Rotary
@@ -35,7 +38,7 @@ def attention_positions(params: Mapping[str, Any], config: ViTConfig) -> dict[st
             num_heads=config.num_heads,
             head_width=config.width // config.num_heads,
             frequencies=params.get("frequencies"),
-            dtype=params["query"]["kernel"].dtype,
+            dtype=dtype,
         )
     if config.relative_position:
         found["bias"] = relative_bias(params["relative_position"], config.grid)

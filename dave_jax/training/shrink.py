@@ -59,7 +59,7 @@ def narrow_mlps(params: Params, config: ViTConfig, images: Images, *, mlp_width:
         """Tokens after the attention branch, and the MLP's activations."""
         normed, _ = layers.norm(block["attention_norm"], tokens, gradient, eps=config.eps)
         attention, options = block["attention"], {"num_heads": config.num_heads, "eps": config.eps}
-        mixed, _ = layers.attention(attention, normed, gradient, **options, **attention_positions(attention, config))
+        mixed, _ = layers.attention(attention, normed, gradient, **options, **attention_positions(attention, config, normed.dtype))
         tokens = tokens + layers.layer_scale(block["attention_scale"], mixed)[0] if config.layer_scale else tokens + mixed
         normed, _ = layers.norm(block["mlp_norm"], tokens, gradient, eps=config.eps)
         hidden, _ = layers.dense(block["mlp"]["fc1"], normed, gradient)

@@ -102,7 +102,7 @@ def _attention(params: Any, x: Array, config: ViTConfig, probe: Array | None, la
     """As `layers.attention`, with the attention matrix."""
     pooling = latent is not None
     num_heads = (config.pool_num_heads if pooling else None) or config.num_heads
-    positions = {} if pooling else attention_positions(params, config)
+    positions = {} if pooling else attention_positions(params, config, x.dtype)
 
     def heads(name: str, x: Array) -> Array:
         y = _dense(params[name], x)

@@ -1,0 +1,153 @@
+"""How long does a map take that is as good as the authors' of 50 samples? One class and five of one image, ours against theirs.
+
+    pip install -e '.[parity]'
+    python benchmarks/headline.py --model ../shared/models/vit_s14_photos98 --data ../shared/images --output benchmarks/results
+
+1. Quality, on a trained network and photographs: likeness (correlation of heat maps) to a map of many independent samples in float32, of
+   the authors' settings (independent samples, MAD mean, float32) with 50 samples and of ours (lattice, biweight mean, factors of products in
+   bfloat16) with fewer. Nothing is timed where ours are less like it, by the mean over photographs and runs.
+2. Agreement: `explain` with the authors' settings and their algorithm in PyTorch give the same map (see `compare_torch.py`).
+3. Time, by turns, each side in a process of its own: the whole of a call. The authors explain one class a call; five take five.
+
+What our settings gain depends on the processor: bfloat16 is fast where it has matrix units for it (AMX).
+"""
+
+import argparse
+import dataclasses
+import statistics
+import tempfile
+from pathlib import Path
+from typing import Any
+
+import compare_torch
+import jax
+import numpy as np
+from context import context, write
+from photographs import choose
+from sides import JaxSide, Job, TorchSide
+from worker import Worker
+
+import dave_jax as dave
+from dave_jax.evaluation.data import read
+from dave_jax.evaluation.similarity import pearson
+
+OURS = {"sampler": "lattice", "aggregation": "biweight", "precision": "bfloat16_products"}
+THEIRS = {"sampler": "independent", "aggregation": "mad_mean", "precision": "float32"}
+
+
+def settings(config: dave.DaveConfig, samples: int, which: dict[str, Any]) -> dave.DaveConfig:
+    return dataclasses.replace(config, num_samples=samples, chunk_size=None, mad_pilot=None, **which)
+
+
+class Worse(RuntimeError):
+    """Our maps are less like the reference than the authors': their times cannot be compared."""
+
+
+def quality(given: argparse.Namespace) -> dict[str, Any]:
+    """Likeness to the reference: [photograph, run] for theirs and ours."""
+    model = dave.load(given.model) if given.model else dave.load()
+    chosen = choose(read(given.data, model, skip_unknown=True), model, given.photographs, given.confidence, 0)
+
+    def maps(config: dave.DaveConfig, seed: int) -> jax.Array:
+        return dave.explain(model, chosen.images, chosen.targets, key=jax.random.key(seed), config=config)
+
+    reference = maps(settings(model.config, given.reference, THEIRS), 0)
+    found = {}
+    for name, samples, which in (("theirs", given.theirs, THEIRS), ("ours", given.ours, OURS)):
+        runs = [pearson(maps(settings(model.config, samples, which), 1 + run), reference) for run in range(given.runs)]
+        found[name] = np.stack(runs, axis=1)
+    rows = {name: f"{values.mean():.4f}, least {values.mean(1).min():.4f}" for name, values in found.items()}
+    print(
+        f"likeness, {len(chosen.targets)} photographs: theirs, {given.theirs} samples, {rows['theirs']}; ours, {given.ours}, {rows['ours']}"
+    )
+    if found["ours"].mean() < found["theirs"].mean():
+        raise Worse(f"{given.ours} samples of ours are less like the reference than {given.theirs} of theirs: give --ours more.")
+    return {name: values.tolist() for name, values in found.items()}
+
+
+@dataclasses.dataclass(frozen=True)
+class Task(Job):
+    """A `Job` of the authors' samples; `ours` is how many we take."""
+
+    ours: int
+
+
+class OurSide(JaxSide):
+    """`explain` with our settings."""
+
+    def __init__(self, job: Task):
+        super().__init__(job)
+        self.config = settings(self.config, job.ours, OURS)
+
+    def one(self) -> None:
+        self._classes(1)
+
+    def five(self) -> None:
+        self._classes(5)
+
+    def _classes(self, count: int) -> None:
+        targets = np.arange(count)[None]
+        self.dave.explain(self.model, self.images, targets, key=self.key, config=self.config, image_ids=self.ids).block_until_ready()
+
+
+def times(name: str, given: argparse.Namespace) -> dict[str, Any]:
+    """Seconds of theirs for one class, and of ours for one and five."""
+    common = {"model": name, "recordings": None, "images": 1, "chunk": None, "variant": "authors", "threads": given.threads}
+    with tempfile.TemporaryDirectory() as folder:
+        agreement = compare_torch.check(Job(**common, folder=Path(folder), samples=2))
+    with tempfile.TemporaryDirectory() as folder:
+        task = Task(**common, folder=Path(folder), samples=given.theirs, ours=given.ours)
+        with Worker(TorchSide, task, threads=given.threads) as theirs, Worker(JaxSide, task, threads=given.threads) as drawn:
+            drawn("prepare")
+            theirs("prepare")
+            with Worker(OurSide, task, threads=given.threads) as ours:
+                for method in ("one", "five"):  # compiles
+                    ours(method)
+                seconds = {"theirs": [], "ours, one class": [], "ours, five classes": []}
+                for _ in range(given.rounds):
+                    seconds["theirs"].append(theirs("run").seconds)
+                    seconds["ours, one class"].append(ours("one").seconds)
+                    seconds["ours, five classes"].append(ours("five").seconds)
+    ratios = {
+        name: statistics.median(count * their / our for their, our in zip(seconds["theirs"], seconds[name], strict=True))
+        for name, count in (("ours, one class", 1), ("ours, five classes", 5))
+    }
+    print(
+        f"{name}: theirs {min(seconds['theirs']):.1f} s a class; ours {min(seconds['ours, one class']):.1f} s for one, "
+        f"{min(seconds['ours, five classes']):.1f} s for five; times less, median of rounds: "
+        f"{ratios['ours, one class']:.2f} and {ratios['ours, five classes']:.2f}",
+        flush=True,
+    )
+    return {"agreement": agreement, "seconds": seconds, "times_less": ratios}
+
+
+def main(arguments: list[str] | None = None) -> dict[str, Any]:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0], formatter_class=argparse.ArgumentDefaultsHelpFormatter)
+    parser.add_argument("--models", default="vit_small_patch16_224,vit_base_patch16_224", help="timed, with random weights")
+    parser.add_argument("--model", help="folder or name, for the quality (default: the embedded model)")
+    parser.add_argument("--data", required=True, help="photographs with labels, as `dave-jax evaluate` reads them")
+    parser.add_argument("--photographs", type=int, default=8)
+    parser.add_argument("--confidence", type=float, default=0.5, help="the least probability of a photograph's class")
+    parser.add_argument("--reference", type=int, default=2000, help="samples")
+    parser.add_argument("--theirs", type=int, default=50, help="samples")
+    parser.add_argument("--ours", type=int, default=40, help="samples")
+    parser.add_argument("--runs", type=int, default=3, help="maps of each photograph, for the quality")
+    parser.add_argument("--rounds", type=int, default=3, help="timed calls")
+    parser.add_argument("--threads", type=int, default=2, help="of each side")
+    parser.add_argument("--output", type=Path)
+    given = parser.parse_args(arguments)
+    before = context("dave-jax", "jax", "jaxlib", "numpy", "timm", "torch")
+    result = {
+        "benchmark": "headline",
+        "context": before,
+        "settings": {name: value for name, value in vars(given).items() if name != "output"} | {"of_ours": OURS, "of_theirs": THEIRS},
+        "likeness": quality(given),
+        "models": {name: times(name, given) for name in given.models.split(",")},
+    }
+    if given.output:
+        print(f"written to {write(given.output, 'headline', result)}")
+    return result
+
+
+if __name__ == "__main__":
+    main()
