@@ -3,9 +3,9 @@
     pip install -e '.[parity]'
     python benchmarks/headline.py --model ../shared/models/vit_s14_photos98 --data ../shared/images --output benchmarks/results
 
-1. Quality, on a trained network and photographs: likeness (correlation of heat maps) to a map of many independent samples in float32, of
-   the authors' settings (independent samples, MAD mean, float32) with 50 samples and of ours (lattice, biweight mean, factors of products in
-   bfloat16) with fewer. Nothing is timed where ours are less like it, by the mean over photographs and runs.
+1. Quality, on a trained network and photographs: likeness (correlation of heat maps) to a map of many independent samples in float32,
+   of the authors' settings (independent samples, MAD mean, float32) with 50 samples and of ours (lattice, biweight mean, factors of
+   products in bfloat16) with fewer. Nothing is timed where ours are less like it, by the mean over photographs and runs.
 2. Agreement: `explain` with the authors' settings and their algorithm in PyTorch give the same map (see `compare_torch.py`).
 3. Time, by turns, each side in a process of its own: the whole of a call. The authors explain one class a call; five take five.
 

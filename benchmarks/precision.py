@@ -3,8 +3,8 @@
     python benchmarks/precision.py --model ../shared/models/vit_s14_photos98 --data ../shared/images --output benchmarks/results
 
 The same key, so the same transforms and noise, in each precision: `highest` is float32 with products in float32 too (GPUs round factors
-to TF32 by default, TPUs to bfloat16), `float32` what the device makes of it, the others those of `DaveConfig.precision`. Beside them float32
-with another key: the likeness that sampling alone leaves, which is what a loss of precision must be held against.
+to TF32 by default, TPUs to bfloat16), `float32` what the device makes of it, the others those of `DaveConfig.precision`. Beside them
+float32 with another key: the likeness that sampling alone leaves, which is what a loss of precision must be held against.
 """
 
 import argparse
