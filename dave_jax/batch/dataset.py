@@ -16,11 +16,12 @@ from jaxtyping import PRNGKeyArray
 
 from dave_jax.attribution.fit import fitted
 from dave_jax.batch.engine import compile_program
+from dave_jax.batch.layout import Layout
 from dave_jax.batch.listing import Photographs, fingerprint, list_photographs, place_of
 from dave_jax.batch.maps import Maps, open_maps
 from dave_jax.batch.reading import Reading, read
 from dave_jax.batch.run import Outcome, Work, run
-from dave_jax.batch.store import Layout, Store, check_run, open_folder, open_store, read_attributes
+from dave_jax.batch.store import Store, check_run, open_folder, open_store, read_attributes
 from dave_jax.batch.wanted import Wanted, parse_targets, targets_of
 from dave_jax.config import DaveConfig
 from dave_jax.effective.decomposition import Decomposition, resolve

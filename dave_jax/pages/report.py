@@ -14,8 +14,8 @@ from typing import Any
 import numpy as np
 from tqdm import tqdm
 
+from dave_jax.batch.layout import EXPLAINED, FAILED, PENDING
 from dave_jax.batch.maps import Entry, open_maps
-from dave_jax.batch.store import EXPLAINED, FAILED, PENDING
 from dave_jax.evaluation.log import plain
 from dave_jax.pages.album import Album, open_album
 from dave_jax.pages.folder import PICTURES, begin, check_folder, finish
