@@ -46,6 +46,7 @@ machines.
 
 examples:
   dave-jax batch photos --samples 16 --dtype float16 -o maps.zarr
+  dave-jax batch photos --method attn_lrp -o attn_lrp.zarr
   dave-jax batch 'train-{000..127}.tar' --model deit3_base_patch16_224.fb_in1k --workers 8 -o gs://bucket/maps.zarr
 """
 
@@ -102,7 +103,7 @@ def parser() -> argparse.ArgumentParser:
         "--target", action="append", metavar="ID|NAME|top-K", help="class to explain; may be repeated (default: top-1, or all prompts)"
     )
     _add_samples(explain)
-    explain.add_argument("--method", default="dave", metavar="NAME", help="dave, or another of docs/evaluation.md (default: %(default)s)")
+    _add_method(explain)
     explain.add_argument("--format", choices=("npz", "npy"), default="npz", help="of the map; npy holds its numbers only")
     explain.add_argument("-o", "--output", type=Path, default=Path(), metavar="DIR", help="folder for the results (default: this one)")
 
@@ -168,6 +169,7 @@ def _add_batch(commands: Any) -> None:
         help="class to explain; may be repeated (default: top-1, or all prompts); label: what SOURCE says",
     )
     _add_samples(batch)
+    _add_method(batch)
     batch.add_argument("--dtype", choices=("float32", "float16"), default="float32", help="of the maps (default: %(default)s)")
     batch.add_argument("--batch-size", type=int, metavar="B", help="images a process computes at once (default: 8 for each of its devices)")
     batch.add_argument(
@@ -270,6 +272,10 @@ def _add_samples(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--samples", type=int, metavar="N", help="neighbours to average (default: the method's or the model's own number)")
     parser.add_argument("--chunk", type=int, metavar="N", help="samples computed at once (default: what the memory holds)")
     parser.add_argument("--noise-alpha", type=float, metavar="A", help="strongest noise level, from 0 to 1 (default: the model's own)")
+
+
+def _add_method(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--method", default="dave", metavar="NAME", help="dave, or another of docs/evaluation.md (default: %(default)s)")
 
 
 def _add_prompts(parser: argparse.ArgumentParser) -> None:

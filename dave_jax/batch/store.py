@@ -1,8 +1,8 @@
 """The store of a run: a Zarr v3 group, written by tensorstore, in which a batch is either finished or not there.
 
-What it consists of stands in `dave_jax.batch.layout`. A chunk is replaced at once, so a process may be killed at any moment; what it left of
-an unfinished batch is written again. Beside the arrays lies `stop`, where process 0 of several was told to stop and tells the others; it is
-gone with the next start.
+What it consists of stands in `dave_jax.batch.layout`. A chunk is replaced at once, so a process may be killed at any moment; what it left
+of an unfinished batch is written again. Beside the arrays lies `stop`, where process 0 of several was told to stop and tells the others; it
+is gone with the next start.
 """
 
 import dataclasses
@@ -138,7 +138,8 @@ def check_run(stored: Mapping[str, Any], run: Mapping[str, Any], place: str) -> 
     Raises:
         ValueError: it does not; the message shows the difference.
     """
-    found = difference(dict(stored), dict(run))
+    found = difference(stored.get("method"), run.get("method"), "method")  # with another, all settings are others
+    found = found or difference(dict(stored), dict(run))
     if found:
         raise ValueError(f"{place!r} holds another run ({'; '.join(found)}). Give the same settings, or another path.")
 

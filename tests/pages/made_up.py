@@ -57,6 +57,8 @@ def make_store(
     described = {
         "model": {"name": "made up", "source": "", "checksum": str(seed), "forward": {"type": "ViT", "config": {"depth": 2}}},
         "data": {"kind": photographs.kind, "images": count, "fingerprint": fingerprint(photographs)},
+        "method": "Dave",
+        "decomposition": "effective",
         "config": {"num_samples": 4},
         "targets": list(targets),
     }
