@@ -126,21 +126,13 @@ def _explain_batch(
         rules, config = method.decomposition, method.config
         maps = explain(model, images, found["target"], key=key, config=config, decomposition=rules, image_ids=numbers, mesh=mesh)
     else:
-        map_images = jax.shard_map(_map_images, mesh=mesh, in_specs=(whole,) * 3 + (spread,) * 3, out_specs=spread, check_vma=False)
-        maps = map_images(model, method, key, images, numbers, found["target"])
+
+        def share(model, method, key, images, numbers, targets):
+            return method(model, images, targets, key=key, image_ids=numbers)
+
+        share = jax.shard_map(share, mesh=mesh, in_specs=(whole,) * 3 + (spread,) * 3, out_specs=spread, check_vma=False)
+        maps = share(model, method, key, images, numbers, found["target"])
     return found | {"maps": maps.astype(dtype)}
-
-
-def _map_images(
-    model: Model,
-    method: Method,
-    key: PRNGKeyArray,
-    images: Float[Array, "b h w 3"],
-    numbers: Integer[Array, " b"],
-    targets: Int[Array, "b k"],
-) -> Float[Array, "b k h w"]:
-    """A device's images by any method."""
-    return method(model, images, targets, key=key, image_ids=numbers)
 
 
 def _predict(
