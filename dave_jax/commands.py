@@ -20,8 +20,8 @@ from dave_jax.attribution.dave import Dave
 from dave_jax.attribution.method import Method
 from dave_jax.attribution.methods import available, lookup
 from dave_jax.cli import fail
-from dave_jax.config import DaveConfig
-from dave_jax.evaluation.settings import config_as_json, method_as_json
+from dave_jax.config import DaveConfig, config_as_json
+from dave_jax.evaluation.settings import method_as_json
 from dave_jax.models.model import Model
 from dave_jax.models.preprocess import load_photo
 from dave_jax.models.presets import preset

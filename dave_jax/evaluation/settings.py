@@ -14,7 +14,7 @@ import numpy as np
 
 from dave_jax.attribution.dave import Dave
 from dave_jax.attribution.method import Method
-from dave_jax.config import DaveConfig
+from dave_jax.config import DaveConfig, config_as_json
 from dave_jax.effective.decomposition import Decomposition, presets, resolve
 from dave_jax.evaluation.data import Photograph, fingerprint
 from dave_jax.evaluation.log import difference, plain
@@ -95,11 +95,6 @@ def method_as_json(method: Method) -> dict[str, Any]:
     if not isinstance(method, Dave) or method.config is None:
         return {"settings": as_json(method)}
     return {"decomposition": as_json(resolve(method.decomposition)), "config": config_as_json(method.config)}
-
-
-def config_as_json(config: DaveConfig) -> dict[str, Any]:
-    """A configuration with its floats exactly."""
-    return {name: value if value is None or isinstance(value, int | str) else float(value) for name, value in vars(config).items()}
 
 
 def _code(function: FunctionType) -> str:

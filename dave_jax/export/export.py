@@ -12,9 +12,9 @@ from typing import Any
 import numpy as np
 from safetensors.numpy import save_file
 
-from dave_jax.config import DaveConfig
+from dave_jax.config import DaveConfig, config_as_json
 from dave_jax.effective.decomposition import Decomposition, resolve
-from dave_jax.evaluation.settings import as_json, config_as_json
+from dave_jax.evaluation.settings import as_json
 from dave_jax.export.program import PRNG, Program, lower, named_weights
 from dave_jax.models.model import Model
 
