@@ -3,7 +3,7 @@
     python benchmarks/fuzz.py --output benchmarks/results
     python benchmarks/fuzz.py --kinds photographs,config --cases 10000 --output benchmarks/results
 
-Hypothesis draws the cases (`fuzz_cases.py`, `fuzz_models.py`). Each must end in a clear error, one of ValueError, TypeError and OSError
+Hypothesis draws the cases (`fuzz_kinds.py` lists them). Each must end in a clear error, one of ValueError, TypeError and OSError
 whose message names the file, or in a right answer. A child process reads a few hundred, with a limit to its address space, and writes each
 case down before it reads it: where a child dies, or is silent for too long, the case is known, and another goes on with the next ones.
 """
@@ -30,7 +30,8 @@ PER_CHILD = 500
 
 def child(name: str, seed: int, cases: int, folder: Path, limit: int) -> None:
     """Read cases, a line of JSON for each on standard output: outcome and seconds; at the end the peak of memory above the start's."""
-    from fuzz_cases import Case, kinds, outcome
+    from fuzz_cases import Case, outcome
+    from fuzz_kinds import kinds
     from hypothesis import HealthCheck, Phase, given, settings
     from hypothesis import seed as seeded
 

@@ -12,12 +12,13 @@ from typing import Any
 
 import jax
 
-from dave_jax.batch.dataset import execute, plan, prepare
+from dave_jax.attribution.methods import available, lookup
+from dave_jax.batch.dataset import execute, prepare
 from dave_jax.batch.extras import need
+from dave_jax.batch.plan import plan
 from dave_jax.batch.processes import connect, leave
 from dave_jax.batch.run import Outcome
-from dave_jax.commands import load_model
-from dave_jax.models.model import Model
+from dave_jax.commands import configure, load_model
 
 STOPPED = 128 + signal.SIGTERM
 """The exit code of a run that SIGTERM ended."""
@@ -38,13 +39,15 @@ def batch(arguments: Namespace) -> int:
 
 
 def _run(arguments: Namespace, stop: Callable[[], bool]) -> int:
-    model = _configured(load_model(arguments), arguments)
+    method = lookup("method", arguments.method, available())  # before a model is downloaded for nothing
+    model = load_model(arguments)
     job = prepare(
         model,
         arguments.source,
         arguments.output,
         key=jax.random.key(arguments.seed),
         targets=arguments.target or ([str(i) for i in range(len(arguments.prompt))] if arguments.prompt else "top-1"),
+        method=configure(method, model.config, arguments),
         dtype=arguments.dtype,
         batch_size=arguments.batch_size,
     )
@@ -58,13 +61,6 @@ def _run(arguments: Namespace, stop: Callable[[], bool]) -> int:
     else:
         print(_as_text(outcome, arguments.output))
     return STOPPED if outcome.stopped else 0 if outcome.explained else 2
-
-
-def _configured(model: Model, arguments: Namespace) -> Model:
-    config = model.config if arguments.samples is None else model.config.with_samples(arguments.samples)
-    changes: dict[str, Any] = {"chunk_size": arguments.chunk, "noise_alpha": arguments.noise_alpha}
-    changes = {name: value for name, value in changes.items() if value is not None}
-    return dataclasses.replace(model, config=dataclasses.replace(config, **changes))
 
 
 def _as_text(outcome: Outcome, place: str) -> str:

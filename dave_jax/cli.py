@@ -10,7 +10,7 @@ import os
 import sys
 from collections.abc import Sequence
 
-from dave_jax.arguments import parser
+from dave_jax.arguments.parser import parser
 from dave_jax.compiled import keep_compiled
 
 

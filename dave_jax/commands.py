@@ -20,9 +20,8 @@ from dave_jax.attribution.dave import Dave
 from dave_jax.attribution.method import Method
 from dave_jax.attribution.methods import available, lookup
 from dave_jax.cli import fail
-from dave_jax.config import DaveConfig
-from dave_jax.effective.decomposition import resolve
-from dave_jax.evaluation.settings import as_json
+from dave_jax.config import DaveConfig, config_as_json
+from dave_jax.evaluation.settings import method_as_json
 from dave_jax.models.model import Model
 from dave_jax.models.preprocess import load_photo
 from dave_jax.models.presets import preset
@@ -37,7 +36,7 @@ def explain(arguments: Namespace) -> int:
         raise ValueError(f"-o must name a folder; {str(arguments.output)!r} is a file.")
     method = lookup("method", arguments.method, available())  # before a model is downloaded for nothing
     model = load_model(arguments)
-    method = _configure(method, model.config, arguments)
+    method = configure(method, model.config, arguments)
     provenance = provenance_of(model, arguments.method, method, arguments.seed)
     outputs = output_paths(arguments.photos, arguments.output, f".{arguments.format}")
     quiet = len(arguments.photos) < 2 or arguments.json or not sys.stderr.isatty()
@@ -100,7 +99,7 @@ def calibrate(arguments: Namespace) -> int:
     arguments.output.parent.mkdir(parents=True, exist_ok=True)
     curve(found.levels, found.change, found.noise_alpha, tolerance=found.tolerance, title=model.name).save(arguments.output)
     numbers = {field.name: getattr(found, field.name) for field in dataclasses.fields(found) if field.name != "config"}
-    numbers = {name: np.asarray(value, float).tolist() for name, value in numbers.items()} | {"config": _plain(found.config)}
+    numbers = {name: np.asarray(value, float).tolist() for name, value in numbers.items()} | {"config": config_as_json(found.config)}
     if arguments.json:
         written = {"photos": len(images), "seed": arguments.seed, "file": str(arguments.output), "failed": _messages(failed)}
         print(json.dumps(_provenance(model) | numbers | written, indent=2))
@@ -163,7 +162,7 @@ def _missing(photos: Sequence[str]) -> dict[str, Exception]:
     return failed
 
 
-def _configure(method: Method, config: DaveConfig, arguments: Namespace) -> Method:
+def configure(method: Method, config: DaveConfig, arguments: Namespace) -> Method:
     """The method with the settings of the command line; DAVE's others are its own or else the model's `config`.
 
     Raises:
@@ -184,24 +183,11 @@ def _configure(method: Method, config: DaveConfig, arguments: Namespace) -> Meth
 
 def provenance_of(model: Model, name: str, method: Method, seed: int) -> dict[str, Any]:
     """What a map depends on besides its photograph and its target, for JSON: `name` is the method's."""
-    return _provenance(model) | {"image_size": list(model.preprocessing.image_size), "method": name, "seed": seed} | _settings(method)
-
-
-def _settings(method: Method) -> dict[str, Any]:
-    """For JSON; DAVE's floats exactly, so that a map can be computed again."""
-    if not isinstance(method, Dave):
-        return {"settings": as_json(method)}
-    assert method.config is not None  # `_configure` has filled it
-    return {"decomposition": resolve(method.decomposition).name, "config": _plain(method.config)}
+    return _provenance(model) | {"image_size": list(model.preprocessing.image_size), "method": name, "seed": seed} | method_as_json(method)
 
 
 def _provenance(model: Model) -> dict[str, Any]:
     return {"dave_jax": dave.__version__, "model": model.name, "source": model.source}
-
-
-def _plain(config: DaveConfig) -> dict[str, Any]:
-    """Traced scalars as floats, for JSON."""
-    return {name: value if value is None or isinstance(value, int | str) else float(value) for name, value in vars(config).items()}
 
 
 def _messages(failed: Mapping[str, Exception]) -> list[dict[str, str]]:

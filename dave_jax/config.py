@@ -139,3 +139,13 @@ jax.tree_util.register_dataclass(
     data_fields=[field.name for field in dataclasses.fields(DaveConfig) if field.name not in _STATIC],
     meta_fields=list(_STATIC),
 )
+
+
+def config_as_json(config: DaveConfig) -> dict[str, Any]:
+    """The settings by name, floats exactly, so that a map can be computed again.
+
+    Example:
+        >>> config_as_json(DaveConfig(num_samples=8))["num_samples"]
+        8
+    """
+    return {name: value if value is None or isinstance(value, int | str) else float(value) for name, value in vars(config).items()}

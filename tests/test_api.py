@@ -113,7 +113,7 @@ def test_imports_have_no_cycle():
     [
         ("flax", "dave_jax.models.flax"),
         ("optax", "dave_jax.training"),
-        ("huggingface_hub", "dave_jax.models.files"),
+        ("huggingface_hub", "dave_jax.models.repository"),
         ("matplotlib", "dave_jax.plot"),
         ("open_clip", None),
         ("torch", None),

@@ -19,7 +19,7 @@ from PIL import Image
 import convert_weights.__main__ as convert_weights
 import dave_jax as dave
 from dave_jax import cli
-from dave_jax.arguments import parser
+from dave_jax.arguments.parser import parser
 from dave_jax.attribution.methods import methods
 from dave_jax.effective import decomposition
 from dave_jax.evaluation.metrics import metrics

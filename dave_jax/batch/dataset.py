@@ -3,32 +3,29 @@
 import dataclasses
 import hashlib
 import os
-import time
 from collections.abc import Callable
 from functools import cache, partial
 from importlib.metadata import version
 from typing import Any
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 from jaxtyping import PRNGKeyArray
 
-from dave_jax.attribution.fit import fitted
+from dave_jax.attribution.method import Method
 from dave_jax.batch.engine import compile_program
+from dave_jax.batch.layout import Layout
 from dave_jax.batch.listing import Photographs, fingerprint, list_photographs, place_of
 from dave_jax.batch.maps import Maps, open_maps
-from dave_jax.batch.reading import Reading, read
+from dave_jax.batch.reading import Reading
 from dave_jax.batch.run import Outcome, Work, run
-from dave_jax.batch.store import Layout, Store, check_run, open_folder, open_store, read_attributes
+from dave_jax.batch.settled import choose_method, settle_method
+from dave_jax.batch.store import Store, check_run, open_folder, open_store, read_attributes
 from dave_jax.batch.wanted import Wanted, parse_targets, targets_of
 from dave_jax.config import DaveConfig
-from dave_jax.effective.decomposition import Decomposition, resolve
-from dave_jax.evaluation.settings import as_json
+from dave_jax.effective.decomposition import Decomposition
+from dave_jax.evaluation.settings import as_json, method_as_json
 from dave_jax.models.model import Model
-
-_LEFT_OPEN = ("chunk_size", "precision", "warp_adjoint", "mad_pilot")
-"""Settings that may be None."""
 
 PER_DEVICE = 8
 """Images of a batch for each device of a process, unless told otherwise: what a killed run computes again."""
@@ -64,6 +61,7 @@ def explain_dataset(
     *,
     key: PRNGKeyArray,
     targets: Any = "top-1",
+    method: str | Method | None = None,
     config: DaveConfig | None = None,
     decomposition: str | Decomposition = "effective",
     dtype: str = "float32",
@@ -85,8 +83,10 @@ def explain_dataset(
         path: of the store, a Zarr v3 group; or a URL for tensorstore (`gs://bucket/maps.zarr`).
         key: of all randomness.
         targets: `top-K` for the K most probable classes, `label` for what the source says, or class names and numbers.
-        config: settings; default the model's own.
-        decomposition: its name or itself.
+        method: another way to explain than DAVE: its name or itself, with settings of its own. Image i gets the map that
+            `method(..., key=key, image_ids=jnp.array([i]))` gives it.
+        config: settings of DAVE; default the model's own.
+        decomposition: of DAVE, its name or itself.
         dtype: of the maps, `float32` or `float16`.
         batch_size: images that a process computes, reads and writes at once; default eight for each of its devices, or the store's.
         num_workers: processes that read photographs; 0 for threads. Scripts that use them need `if __name__ == "__main__":`.
@@ -110,7 +110,16 @@ def explain_dataset(
         ((1, 16, 16), {1: "There is no file 'missing.jpg'. Check the path of the photograph."})
     """
     job = prepare(
-        model, source, path, key=key, targets=targets, config=config, decomposition=decomposition, dtype=dtype, batch_size=batch_size
+        model,
+        source,
+        path,
+        key=key,
+        targets=targets,
+        method=method,
+        config=config,
+        decomposition=decomposition,
+        dtype=dtype,
+        batch_size=batch_size,
     )
     execute(job, num_workers=num_workers, retry_failed=retry_failed, progress=progress)
     return open_maps(path)
@@ -123,6 +132,7 @@ def prepare(
     *,
     key: PRNGKeyArray,
     targets: Any = "top-1",
+    method: str | Method | None = None,
     config: DaveConfig | None = None,
     decomposition: str | Decomposition = "effective",
     dtype: str = "float32",
@@ -133,20 +143,20 @@ def prepare(
         raise ValueError(f"Maps are stored as float16 or float32; got {dtype!r}.")
     if batch_size is not None and batch_size < 1:
         raise ValueError(f"batch_size must be at least 1; got {batch_size}.")
-    place, rules = os.fspath(path), resolve(decomposition)
+    place, way = os.fspath(path), choose_method(method, model, config, decomposition)
     photographs = list_photographs(source)
     wanted = parse_targets(model, targets)
     classes, unfit = targets_of(wanted, photographs, model)
     stored = (read_attributes(open_folder(place), place) or {}).get("run")
-    config = _decided(model.config if config is None else config, stored, model, rules, wanted)
+    way = settle_method(way, stored, model, wanted.count)
     size = batch_size or (stored or {}).get("batch_size") or PER_DEVICE * jax.local_device_count()
     size = min(size, len(photographs.names))
-    run = _describe(model, photographs, wanted, key, config, rules) | {"dtype": dtype, "batch_size": size}
+    run = _describe(model, photographs, wanted, key, way) | {"dtype": dtype, "batch_size": size}
     if stored is not None:
         check_run(stored, run, place)
     longest = max(len(name.encode(errors="replace")) for name in photographs.names)
     layout = Layout(len(photographs.names), wanted.count, model.preprocessing.image_size, size, max(longest, 1), dtype)
-    options = {"key": key, "config": config, "rules": rules, "batch_size": size, "num_targets": wanted.count, "top": wanted.top}
+    options = {"key": key, "method": way, "batch_size": size, "num_targets": wanted.count, "top": wanted.top}
     program = cache(partial(compile_program, model, **options, dtype=dtype))
     work = Work(photographs, Reading(photographs, model.preprocessing, np.arange(0), unfit), classes, program)
     names = None if model.class_names is None else list(model.class_names)
@@ -166,55 +176,8 @@ def execute(
     return run(job.work, job.open(), num_workers=num_workers, retry_failed=retry_failed, progress=progress, stop=stop)
 
 
-def plan(job: Job) -> dict[str, Any]:
-    """What a run would do, for JSON: devices, batches, chunk, memory, and the time that is left by one timed batch. Writes nothing."""
-    store = job.open() if job.stored else Store(job.place, job.layout, {})
-    pending = store.pending() if job.stored else list(range(store.num_batches))
-    size, count = job.layout.batch_size, job.layout.count
-    devices = jax.local_devices()
-    first = np.arange(count)[store.rows(pending[0] if pending else 0)]
-    with read(dataclasses.replace(job.work.reading, due=first), size, 0) as batches:
-        content = next(batches)
-    start = time.perf_counter()
-    program = job.work.compile()
-    compiled = time.perf_counter()
-    jax.block_until_ready(program(content["image"], content["index"], job.work.targets[first]))
-    ran = time.perf_counter()
-    jax.block_until_ready(program(content["image"], content["index"], job.work.targets[first]))
-    seconds = time.perf_counter() - ran
-    maps = count * job.layout.num_targets * int(np.prod(job.layout.image_size)) * np.dtype(job.layout.dtype).itemsize
-    return {
-        "source": job.attributes["run"]["data"],
-        "images": count,
-        "processes": jax.process_count(),
-        "devices": [f"{len(devices)} x {devices[0].device_kind}", f"{jax.device_count()} in all"],
-        "batch_size": size,
-        "batches": store.num_batches,
-        "batches_left": len(pending),
-        "samples": job.attributes["run"]["config"]["num_samples"],
-        "chunk": job.attributes["run"]["config"]["chunk_size"],
-        "bytes_per_device": program.memory,
-        "bytes_of_maps": maps,
-        "seconds_to_compile": round(compiled - start, 2),
-        "seconds_per_batch": round(seconds, 4),
-        "seconds_left": round(compiled - start + seconds * -(-len(pending) // jax.process_count()), 1),
-    }
-
-
-def _decided(config: DaveConfig, stored: dict[str, Any] | None, model: Model, rules: Decomposition, wanted: Wanted) -> DaveConfig:
-    """The settings with what they leave open: as the store has it, or what suits this device; so that a run goes on alike on another."""
-    if stored is not None and stored["config"]["num_samples"] == config.num_samples:
-        open_ = {name: stored["config"].get(name) for name in _LEFT_OPEN if getattr(config, name) is None}
-        config = dataclasses.replace(config, **open_)
-    image = jax.ShapeDtypeStruct((*model.preprocessing.image_size, 3), jnp.float32)
-    return fitted(config, model, rules, image, wanted.count)
-
-
-def _describe(
-    model: Model, photographs: Photographs, wanted: Wanted, key: PRNGKeyArray, config: DaveConfig, rules: Decomposition
-) -> dict[str, Any]:
+def _describe(model: Model, photographs: Photographs, wanted: Wanted, key: PRNGKeyArray, method: Method) -> dict[str, Any]:
     """All that the maps depend on, for JSON."""
-    settings = {name: value if value is None or isinstance(value, int | str) else float(value) for name, value in vars(config).items()}
     return {
         "dave_jax": version("dave-jax"),
         "model": {
@@ -226,8 +189,8 @@ def _describe(
         },
         "data": {"kind": photographs.kind, "images": len(photographs.names), "fingerprint": fingerprint(photographs)},
         "targets": wanted.description,
-        "config": settings,
-        "decomposition": as_json(rules),
+        "method": type(method).__name__,
+        **method_as_json(method),
         "key": {"type": str(key.dtype), "data": np.asarray(jax.random.key_data(key)).tolist()},
     }
 

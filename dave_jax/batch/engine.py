@@ -1,8 +1,8 @@
 """The compiled program of a batch: predictions, heat maps, bias shares and completeness, each device its share of the images.
 
 Images map independently, so devices need not talk to each other: a mesh of this process's devices, images sharded along it, parameters on
-all. Where a batch has fewer images than there are devices, several devices share the samples of an image. Every image's randomness comes
-from its number in the data set, so its map is the same on any number of devices, to rounding.
+all. Where a batch has fewer images than there are devices, several devices share DAVE's samples of an image; other methods leave the rest
+idle. Every image's randomness comes from its number in the data set, so its map is the same on any number of devices, to rounding.
 """
 
 import dataclasses
@@ -17,9 +17,10 @@ from jax.sharding import Mesh, NamedSharding, PartitionSpec
 from jaxtyping import Array, Float, Int, Integer, PRNGKeyArray
 
 from dave_jax.attribution.bias import share_and_completeness
+from dave_jax.attribution.dave import Dave
 from dave_jax.attribution.explain import explain
-from dave_jax.config import DaveConfig
-from dave_jax.effective.decomposition import Decomposition
+from dave_jax.attribution.method import Method
+from dave_jax.effective.decomposition import Decomposition, resolve
 from dave_jax.models.model import Model, batch_logits
 
 
@@ -29,7 +30,7 @@ class Program:
 
     Attributes:
         compiled: what runs.
-        inputs: model, settings and key on the devices.
+        inputs: model, method and key on the devices.
         mesh: of the devices.
         rows: images of a batch that it takes, a multiple of the mesh's first axis.
     """
@@ -59,8 +60,7 @@ def compile_program(
     model: Model,
     *,
     key: PRNGKeyArray,
-    config: DaveConfig,
-    rules: Decomposition,
+    method: Method,
     batch_size: int,
     num_targets: int,
     top: bool,
@@ -71,23 +71,22 @@ def compile_program(
     Args:
         model: what predicts.
         key: of all randomness.
-        config: settings of the maps, with a chunk size.
-        rules: the decomposition.
+        method: how to explain, fitted to the model.
         batch_size: images of a batch, at most.
         num_targets: of each image.
         top: whether they are the most probable classes; otherwise they are given with the batch.
         dtype: of the maps.
     """
-    mesh = device_mesh(jax.local_devices(), batch_size, config.num_samples)
+    mesh = device_mesh(jax.local_devices(), batch_size, method.config.num_samples if isinstance(method, Dave) and method.config else 1)
     images = mesh.shape["data"]
     replicated, sharded = NamedSharding(mesh, PartitionSpec()), NamedSharding(mesh, PartitionSpec("data"))
     rows = -(-batch_size // images) * images
-    inputs = jax.device_put((model, config, key), replicated)
+    inputs = jax.device_put((model, method, key), replicated)
     shapes = [
         jax.ShapeDtypeStruct((rows, *shape), dtype, sharding=sharded)
         for shape, dtype in (((*model.preprocessing.image_size, 3), jnp.float32), ((), jnp.uint32), ((num_targets,), jnp.int32))
     ]
-    program = partial(_explain_batch, mesh=mesh, rules=rules, top=top, dtype=dtype)
+    program = partial(_explain_batch, mesh=mesh, top=top, dtype=dtype)
     jitted = jax.jit(program, in_shardings=(replicated,) * 3 + (sharded,) * 3, out_shardings=sharded)
     return Program(jitted.lower(*inputs, *shapes).compile(), inputs, mesh, rows)
 
@@ -107,40 +106,47 @@ def device_mesh(devices: Sequence[Any], batch_size: int, num_samples: int) -> Me
 
 def _explain_batch(
     model: Model,
-    config: DaveConfig,
+    method: Method,
     key: PRNGKeyArray,
     images: Float[Array, "b h w 3"],
     numbers: Integer[Array, " b"],
     targets: Int[Array, "b k"],
     *,
     mesh: Mesh,
-    rules: Decomposition,
     top: bool,
     dtype: str,
 ) -> dict[str, Array]:
     """All of a batch; traced."""
     whole, spread = PartitionSpec(), PartitionSpec("data")
-    predict = partial(_predict, rules=rules, top=top)
+    decomposition = getattr(method, "decomposition", None)
+    predict = partial(_predict, rules=None if decomposition is None else resolve(decomposition), top=top)
     predict = jax.shard_map(predict, mesh=mesh, in_specs=(whole, spread, spread), out_specs=spread, check_vma=False)
     found = predict(model, images, targets)
-    maps = explain(model, images, found["target"], key=key, config=config, decomposition=rules, image_ids=numbers, mesh=mesh)
+    if isinstance(method, Dave):
+        rules, config = method.decomposition, method.config
+        maps = explain(model, images, found["target"], key=key, config=config, decomposition=rules, image_ids=numbers, mesh=mesh)
+    else:
+
+        def share(model, method, key, images, numbers, targets):
+            return method(model, images, targets, key=key, image_ids=numbers)
+
+        share = jax.shard_map(share, mesh=mesh, in_specs=(whole,) * 3 + (spread,) * 3, out_specs=spread, check_vma=False)
+        maps = share(model, method, key, images, numbers, found["target"])
     return found | {"maps": maps.astype(dtype)}
 
 
 def _predict(
-    model: Model, images: Float[Array, "b h w 3"], targets: Int[Array, "b k"], *, rules: Decomposition, top: bool
+    model: Model, images: Float[Array, "b h w 3"], targets: Int[Array, "b k"], *, rules: Decomposition | None, top: bool
 ) -> dict[str, Array]:
-    """Everything but the maps, of a device's images."""
+    """Everything but the maps, of a device's images; NaN for what is a decomposition's where the method has none."""
     logits = batch_logits(model.forward, model.params, images)
     if top:
         targets = jax.lax.top_k(logits, targets.shape[1])[1].astype(jnp.int32)
 
-    def account(one: tuple[Array, Array]) -> tuple[Array, Array]:
-        image, ids = one
-        return jax.lax.map(lambda target: share_and_completeness(model, image, target, rules), ids)
-
-    shares, residuals = jax.lax.map(account, (images, targets))
-
+    if rules is None:
+        shares = residuals = jnp.full(targets.shape, jnp.nan)
+    else:
+        shares, residuals = jax.lax.map(partial(_account, model, rules), (images, targets))
     return {
         "target": targets,
         "logit": jnp.take_along_axis(logits, targets, axis=1).astype(jnp.float32),
@@ -148,3 +154,9 @@ def _predict(
         "bias_share": shares.astype(jnp.float32),
         "completeness": residuals.astype(jnp.float32),
     }
+
+
+def _account(model: Model, rules: Decomposition, one: tuple[Array, Array]) -> tuple[Array, Array]:
+    """Bias shares and completeness of an image, for each class."""
+    image, ids = one
+    return jax.lax.map(lambda target: share_and_completeness(model, image, target, rules), ids)

@@ -8,8 +8,9 @@ from typing import Any
 import numpy as np
 from jaxtyping import Float, Int32, UInt8
 
+from dave_jax.batch.layout import FAILED
 from dave_jax.batch.listing import as_text
-from dave_jax.batch.store import FAILED, open_arrays, open_folder, read_attributes
+from dave_jax.batch.store import open_arrays, open_folder, read_attributes
 
 
 @dataclasses.dataclass(frozen=True)
@@ -42,7 +43,7 @@ class Maps:
     """A store of maps: a sequence of `Entry`. Nothing is read before it is asked for.
 
     Attributes:
-        arrays: the store's arrays by name (see `dave_jax.batch.store`), of tensorstore: index them, and `numpy.asarray` reads.
+        arrays: the store's arrays by name (see `dave_jax.batch.layout`), of tensorstore: index them, and `numpy.asarray` reads.
         attributes: `run`, all that the maps depend on, `class_names`, and `source`, the place of the photographs, or None.
     """
 
@@ -101,6 +102,7 @@ def open_maps(path: str | os.PathLike[str]) -> Maps:
 
     Raises:
         FileNotFoundError: there is no store.
+        ValueError: it has another format, that of another version of dave_jax.
         ModuleNotFoundError: tensorstore is not installed (the extra `batch`).
 
     Example:

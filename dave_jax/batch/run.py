@@ -17,11 +17,12 @@ import jax
 import numpy as np
 
 from dave_jax.batch.engine import Program
+from dave_jax.batch.layout import EXPLAINED, FAILED
 from dave_jax.batch.listing import Photographs, as_bytes, as_text
 from dave_jax.batch.processes import agree
 from dave_jax.batch.progress import Progress
 from dave_jax.batch.reading import REASON_BYTES, Reading, read
-from dave_jax.batch.store import EXPLAINED, FAILED, Store
+from dave_jax.batch.store import Store
 
 _IN_FLIGHT = 2
 

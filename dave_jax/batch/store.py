@@ -1,87 +1,28 @@
 """The store of a run: a Zarr v3 group, written by tensorstore, in which a batch is either finished or not there.
 
-    zarr.json       attributes: `run`, all that the maps depend on; `class_names`; `source`, where the photographs were
-    maps            (images, targets, h, w), a chunk for each image, a shard (one file) for each batch; NaN where there is no map
-    target, logit, probability, bias_share, completeness      (images, targets)
-    name, reason    (images, bytes), UTF-8: which photograph, and why it could not be explained
-    status          (images,): 0 not yet, 1 explained, 2 failed; written when all else of the batch is on disk
-    stop            where process 0 of several was told to stop and tells the others; gone with the next start
-
-A chunk is replaced at once, so a process may be killed at any moment; what it left of an unfinished batch is written again.
+What it consists of stands in `dave_jax.batch.layout`. A chunk is replaced at once, so a process may be killed at any moment; what it left
+of an unfinished batch is written again. Beside the arrays lies `stop`, where process 0 of several was told to stop and tells the others; it
+is gone with the next start.
 """
 
 import dataclasses
 import json
 import os
 from collections.abc import Callable, Mapping
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from dave_jax.batch.extras import need
-from dave_jax.batch.reading import REASON_BYTES
+from dave_jax.batch.layout import FAILED, FORMAT, PENDING, Layout
 from dave_jax.evaluation.log import difference
-
-PENDING, EXPLAINED, FAILED = 0, 1, 2
-"""Values of `status`."""
 
 SECONDS = 120
 """Until a store that does not answer counts as unreachable."""
 
 _ROOT, _STOP = "zarr.json", "stop"
-
-
-@dataclasses.dataclass(frozen=True)
-class Layout:
-    """Shapes and types of a store.
-
-    Attributes:
-        count: photographs.
-        num_targets: of each.
-        image_size: height and width of the maps.
-        batch_size: photographs of a batch.
-        name_bytes: room for a name.
-        dtype: of the maps.
-    """
-
-    count: int
-    num_targets: int
-    image_size: tuple[int, int]
-    batch_size: int
-    name_bytes: int
-    dtype: str
-
-    def arrays(self) -> dict[str, tuple[str, tuple[int, ...], tuple[str, ...], Any]]:
-        """Type, shape of a photograph's part, names of the dimensions, and what stands where nothing is written."""
-        names = ("logit", "probability", "bias_share", "completeness")
-        per_target = {name: ("float32", (self.num_targets,), ("target",), "NaN") for name in names}
-        return {
-            "maps": (self.dtype, (self.num_targets, *self.image_size), ("target", "y", "x"), "NaN"),
-            "target": ("int32", (self.num_targets,), ("target",), -1),
-            **per_target,
-            "name": ("uint8", (self.name_bytes,), ("byte",), 0),
-            "reason": ("uint8", (REASON_BYTES,), ("byte",), 0),
-            "status": ("uint8", (), (), PENDING),
-        }
-
-    def metadata(self, name: str) -> dict[str, Any]:
-        """The Zarr v3 metadata of an array."""
-        dtype, shape, dimensions, fill = self.arrays()[name]
-        order = {"name": "bytes"} if dtype == "uint8" else {"name": "bytes", "configuration": {"endian": "little"}}
-        codecs: list[dict[str, Any]] = [order, {"name": "zstd", "configuration": {"level": 3, "checksum": False}}]
-        if name == "maps":
-            index = [{"name": "bytes", "configuration": {"endian": "little"}}, {"name": "crc32c"}]
-            inner = {"chunk_shape": [1, *shape], "codecs": codecs, "index_codecs": index, "index_location": "end"}
-            codecs = [{"name": "sharding_indexed", "configuration": inner}]
-        return {
-            "shape": [self.count, *shape],
-            "data_type": dtype,
-            "chunk_grid": {"name": "regular", "configuration": {"chunk_shape": [self.batch_size, *shape]}},
-            "codecs": codecs,
-            "fill_value": fill,
-            "dimension_names": ["image", *dimensions],
-        }
 
 
 @dataclasses.dataclass(frozen=True)
@@ -158,7 +99,7 @@ def read_attributes(folder: Any, place: str) -> dict[str, Any] | None:
     """The attributes of the store in a folder; None where there is nothing yet.
 
     Raises:
-        ValueError: there is something else.
+        ValueError: there is something else, or a store of another format.
     """
     content = _read_root(folder, place)
     if not content:
@@ -170,9 +111,21 @@ def read_attributes(folder: Any, place: str) -> dict[str, Any] | None:
             return None
     try:
         attributes = json.loads(content)["attributes"]
-        return attributes | {"run": dict(attributes["run"])}
+        attributes |= {"run": dict(attributes["run"])}
     except (ValueError, KeyError, TypeError) as error:
         raise ValueError(f"{place!r} holds a Zarr group that is no store of maps. Give another path.") from error
+    _check_format(attributes, place)
+    return attributes
+
+
+def _check_format(attributes: Mapping[str, Any], place: str) -> None:
+    found, writer = attributes.get("format"), attributes["run"].get("dave_jax", "an unknown version")
+    if found != FORMAT:
+        kind = "without a number of its format, as earlier versions wrote it" if found is None else f"of format {found}"
+        raise ValueError(
+            f"{place!r} is a store of maps {kind} (dave_jax {writer}); this one, dave_jax {version('dave-jax')}, reads and finishes format "
+            f"{FORMAT}. Use the dave_jax that wrote it, or explain the data set again, into another path."
+        )
 
 
 def _read_root(folder: Any, place: str) -> bytes:
@@ -185,7 +138,8 @@ def check_run(stored: Mapping[str, Any], run: Mapping[str, Any], place: str) -> 
     Raises:
         ValueError: it does not; the message shows the difference.
     """
-    found = difference(dict(stored), dict(run))
+    found = difference(stored.get("method"), run.get("method"), "method")  # with another, all settings are others
+    found = found or difference(dict(stored), dict(run))
     if found:
         raise ValueError(f"{place!r} holds another run ({'; '.join(found)}). Give the same settings, or another path.")
 
@@ -196,15 +150,15 @@ def open_store(place: str, layout: Layout, attributes: Mapping[str, Any]) -> Sto
     Args:
         place: path or URL.
         layout: its shapes.
-        attributes: of the group; `run` must be the same as that of a store that is there.
+        attributes: of the group, but for its format; `run` must be the same as that of a store that is there.
 
     Raises:
-        ValueError: another run is there.
+        ValueError: another run, or another format, is there.
         OSError: the store cannot be reached or written.
     """
     folder = open_folder(place)
     if read_attributes(folder, place) is None:
-        group = {"zarr_format": 3, "node_type": "group", "attributes": dict(attributes)}
+        group = {"zarr_format": 3, "node_type": "group", "attributes": dict(attributes) | {"format": FORMAT}}
         missing = folder.read(_ROOT).result().stamp.generation  # only the first of several processes writes
         document = json.dumps(group, indent=1, sort_keys=True).encode()
         told(f"Creating {place!r}", folder.write(_ROOT, document, if_equal=missing).result, SECONDS)

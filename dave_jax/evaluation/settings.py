@@ -12,9 +12,10 @@ from typing import Any
 import jax
 import numpy as np
 
+from dave_jax.attribution.dave import Dave
 from dave_jax.attribution.method import Method
-from dave_jax.config import DaveConfig
-from dave_jax.effective.decomposition import Decomposition, presets
+from dave_jax.config import DaveConfig, config_as_json
+from dave_jax.effective.decomposition import Decomposition, presets, resolve
 from dave_jax.evaluation.data import Photograph, fingerprint
 from dave_jax.evaluation.log import difference, plain
 from dave_jax.evaluation.metric import Metric
@@ -81,6 +82,19 @@ def as_json(value: Any) -> Any:
     if not isinstance(value, FunctionType) or value.__module__.startswith("dave_jax."):
         return name
     return f"{name} {_code(value)}"
+
+
+def method_as_json(method: Method) -> dict[str, Any]:
+    """What a method does besides its name; DAVE's floats exactly, so that a map can be computed again.
+
+    Example:
+        >>> from dave_jax.attribution.methods import methods
+        >>> method_as_json(methods["attn_lrp"])
+        {'settings': {'type': 'InputTimesGradient', 'decomposition': 'attn_lrp'}}
+    """
+    if not isinstance(method, Dave) or method.config is None:
+        return {"settings": as_json(method)}
+    return {"decomposition": as_json(resolve(method.decomposition)), "config": config_as_json(method.config)}
 
 
 def _code(function: FunctionType) -> str:

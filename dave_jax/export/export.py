@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 from safetensors.numpy import save_file
 
-from dave_jax.config import DaveConfig
+from dave_jax.config import DaveConfig, config_as_json
 from dave_jax.effective.decomposition import Decomposition, resolve
 from dave_jax.evaluation.settings import as_json
 from dave_jax.export.program import PRNG, Program, lower, named_weights
@@ -134,7 +134,7 @@ def _manifest(
         },
         "preprocessing": as_json(model.preprocessing),
         "decomposition": rules.name,
-        "settings": {name: _plain(config) for name, config in program.configs.items()},
+        "settings": {name: config_as_json(config) for name, config in program.configs.items()},
         "platforms": list(exported.platforms),
         "calling_convention_version": exported.calling_convention_version,
         "versions": {name: version(name) for name in ("dave-jax", "jax", "jaxlib")},
@@ -143,10 +143,6 @@ def _manifest(
 
 def _shape(like: Any) -> dict[str, Any]:
     return {"shape": [edge if isinstance(edge, int) else "any" for edge in like.shape], "dtype": str(like.dtype)}
-
-
-def _plain(config: DaveConfig) -> dict[str, Any]:
-    return {name: value if value is None or isinstance(value, int | str) else float(value) for name, value in vars(config).items()}
 
 
 def _write(writers: dict[Path, Callable[[Path], Any]]) -> None:

@@ -18,11 +18,12 @@ from dave_jax.config import DaveConfig
 from dave_jax.models import store
 from dave_jax.models.checkpoint import Checkpoint
 from dave_jax.models.families import FAMILIES
-from dave_jax.models.files import CONFIG, OPEN_CLIP_CONFIG, Found, find_local, find_on_hub, is_local, json_object, telling
+from dave_jax.models.files import CONFIG, OPEN_CLIP_CONFIG, Found, find_local, is_local, json_object, telling
 from dave_jax.models.image_text import ImageText
 from dave_jax.models.model import Model
 from dave_jax.models.npz import Npz
 from dave_jax.models.presets import preset
+from dave_jax.models.repository import find_on_hub
 
 EMBEDDED = Path(__file__).parents[1] / "assets" / "default"
 """The folder of the embedded model."""

@@ -10,7 +10,7 @@ import dataclasses
 import json
 import os
 import uuid
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -20,13 +20,14 @@ import numpy as np
 from safetensors.numpy import save_file
 
 from convert_weights.table import Entry, convert, flatten
-from dave_jax.config import DaveConfig
+from dave_jax.config import DaveConfig, config_as_json
 from dave_jax.models.checkpoint import Checkpoint
 from dave_jax.models.families import FAMILIES, family_of
 from dave_jax.models.files import WEIGHTS, telling
 from dave_jax.models.image_text import ImageText, ImageTextConfig
 from dave_jax.models.model import Model
 from dave_jax.models.preprocess import Preprocessing
+from dave_jax.models.quantised import SCALE, Dequantised, quantised
 from dave_jax.models.resize import resampled_at
 from dave_jax.models.rotary import Rotary
 from dave_jax.models.swin_config import SwinConfig
@@ -35,7 +36,6 @@ from dave_jax.models.tokenizer import Tokenizer
 from dave_jax.models.vit_config import ViTConfig
 
 _ENTRY, _VERSION = "dave_jax", 1
-_SCALE = ".scale"
 _HALF = jnp.bfloat16
 TOKENIZER = "tokenizer.json"
 """The file of a text tower's vocabulary."""
@@ -92,7 +92,7 @@ def save(model: Model, directory: str | os.PathLike, *, quantise: bool = False) 
     for key, leaf in flatten(model.params).items():
         array = np.asarray(leaf, leaf.dtype if leaf.dtype == _HALF and not quantise else np.float32)
         if quantise and key.endswith("/kernel"):
-            arrays[key], arrays[key + _SCALE] = _quantise(array)
+            arrays[key], arrays[key + SCALE] = quantised(array)
         else:
             arrays[key] = array.astype(np.float16) if quantise else array
     temporary, words = (path.with_name(f".{uuid.uuid4().hex}.tmp") for _ in range(2))
@@ -174,7 +174,7 @@ def read(
         expected = jax.eval_shape(lambda: FAMILIES[family].init_params(jax.random.key(0), config))
     rows = [Entry(key, key, np.asarray) for key in flatten(expected)]
     return kind(
-        params=jax.device_put(convert(_Dequantised(checkpoint), rows, expected, adapt=adapt, what=str(path), dtype=dtype)),
+        params=jax.device_put(convert(Dequantised(checkpoint), rows, expected, adapt=adapt, what=str(path), dtype=dtype)),
         forward=FAMILIES[family].network(config),
         config=dave_config,
         preprocessing=dataclasses.replace(preprocessing, image_size=size),
@@ -191,46 +191,11 @@ def _tokenizer(path: Path, stored: Mapping[str, Any]) -> Tokenizer:
     return Tokenizer(path.read_text(encoding="utf-8"), **_tuples(stored["tokenizer"]))
 
 
-class _Dequantised(Mapping[str, np.ndarray]):
-    """A checkpoint whose quantised kernels are read as floats."""
-
-    def __init__(self, checkpoint: Checkpoint):
-        self.checkpoint = checkpoint
-
-    def __getitem__(self, key: str) -> np.ndarray:
-        array = self.checkpoint[key]
-        if key + _SCALE not in self.checkpoint:
-            return array
-        scale = self.checkpoint[key + _SCALE]
-        if scale.shape != (*array.shape[:-2], 1, *array.shape[-1:]):
-            raise ValueError(
-                f"A quantised kernel needs a scale for each output channel; in {str(self.checkpoint.paths[0])!r} {key} has shape "
-                f"{array.shape} and its scale {scale.shape}. Copy or save the model again."
-            )
-        return array * scale
-
-    def __iter__(self) -> Iterator[str]:
-        return (key for key in self.checkpoint if not (key.endswith(_SCALE) and key.removesuffix(_SCALE) in self.checkpoint))
-
-    def __len__(self) -> int:
-        return sum(1 for _ in self)
-
-
-def _quantise(kernel: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """(..., in, out) as int8 and its scale (..., 1, out)."""
-    largest = np.abs(kernel).max(axis=-2, keepdims=True)
-    scale = np.where(largest > 0, largest / np.float32(127), np.float32(1))
-    return np.rint(kernel / scale).astype(np.int8), scale
-
-
 def _description(model: Model, family: str) -> dict[str, Any]:
     network: Any = model.forward
     fields = dataclasses.asdict(model.tokenizer) if isinstance(model, ImageText) and model.tokenizer else {}
     tokenizer = {"tokenizer": {name: value for name, value in fields.items() if name != "source"}} if fields else {}
     half = {"dtype": "bfloat16"} if any(leaf.dtype == _HALF for leaf in jax.tree.leaves(model.params)) else {}
-    settings = {
-        name: value if value is None or isinstance(value, (int, str)) else float(value) for name, value in vars(model.config).items()
-    }
     return {
         "version": _VERSION,
         "name": model.name,
@@ -238,7 +203,7 @@ def _description(model: Model, family: str) -> dict[str, Any]:
         family: dataclasses.asdict(network.config),
         "preprocessing": dataclasses.asdict(model.preprocessing),
         "class_names": model.class_names,
-        "dave_config": settings,
+        "dave_config": config_as_json(model.config),
         **half,
         **tokenizer,
     }

@@ -23,7 +23,7 @@ def asset(name: str) -> str:
     """The text of a file in `dave_jax/pages/assets/`.
 
     Example:
-        >>> asset("report.html").startswith("<!doctype html>")
+        >>> asset("frame.html").startswith("<!doctype html>")
         True
     """
     return resources.files("dave_jax.pages").joinpath("assets", name).read_text(encoding="utf-8")
@@ -43,8 +43,8 @@ def check_folder(folder: Path, kind: str) -> None:
         raise ValueError(f"A {kind} is a folder; {str(folder)!r} is a file. Give another path.")
     if not folder.is_dir() or not any(folder.iterdir()):
         return
-    document = folder / "index.html"
-    if not document.is_file() or _generator(kind) not in document.read_text(encoding="utf-8", errors="replace"):
+    file = folder / "index.html"
+    if not file.is_file() or f'content="dave_jax {kind}"' not in file.read_text(encoding="utf-8", errors="replace"):
         raise ValueError(f"{str(folder)!r} holds something else than a {kind}. Give a new folder.")
 
 
@@ -58,10 +58,24 @@ def begin(folder: Path, kind: str, title: str) -> None:
     (folder / DATA).unlink(missing_ok=True)
     if (folder / PICTURES).exists():
         shutil.rmtree(folder / PICTURES)
-    document = Template(asset(f"{kind}.html")).substitute(title=html.escape(title), generator=_generator(kind))
-    write_bytes(folder / "index.html", document.encode())
+    names = f'<link rel="stylesheet" href="base.css">\n<link rel="stylesheet" href="{kind}.css">'
+    names += f'\n<script src="{DATA}" defer></script>\n<script src="{kind}.js" defer></script>'
+    body = Template(asset(f"{kind}.html")).substitute(title=html.escape(title))
+    write_bytes(folder / "index.html", document(kind, title, names, body).encode())
     for name in ("base.css", f"{kind}.css", f"{kind}.js"):
         write_bytes(folder / name, asset(name).encode())
+
+
+def document(kind: str, title: str, head: str, body: str) -> str:
+    """An HTML document of ours.
+
+    Args:
+        kind: of page; the document says so in its `generator`.
+        title: plain text.
+        head: what more stands there: styles and scripts.
+        body: what is on the page.
+    """
+    return Template(asset("frame.html")).substitute(kind=kind, title=html.escape(title), head=head, body=body.rstrip())
 
 
 def finish(folder: Path, data: Mapping[str, Any]) -> None:
@@ -77,7 +91,3 @@ def as_script(data: Any) -> str:
         'window.page = {"name":"\\\\u003c/script>"};\\n'
     """
     return f"window.page = {json.dumps(data, allow_nan=False, separators=(',', ':')).replace('<', chr(92) + 'u003c')};\n"
-
-
-def _generator(kind: str) -> str:
-    return f'<meta name="generator" content="dave_jax {kind}">'

@@ -6,8 +6,8 @@ from pathlib import Path
 
 import numpy as np
 
+from dave_jax.batch.layout import EXPLAINED
 from dave_jax.batch.maps import Maps
-from dave_jax.batch.store import EXPLAINED
 from dave_jax.evaluation.log import difference
 
 

@@ -14,8 +14,8 @@ from typing import Any
 import numpy as np
 from tqdm import tqdm
 
+from dave_jax.batch.layout import EXPLAINED, FAILED, PENDING
 from dave_jax.batch.maps import Entry, open_maps
-from dave_jax.batch.store import EXPLAINED, FAILED, PENDING
 from dave_jax.evaluation.log import plain
 from dave_jax.pages.album import Album, open_album
 from dave_jax.pages.folder import PICTURES, begin, check_folder, finish
@@ -125,11 +125,13 @@ def _groups(run: Mapping[str, Any]) -> list[dict[str, Any]]:
     """The settings of a run under headings."""
     model = dict(run["model"])
     network, preprocessing = model.pop("forward"), model.pop("preprocessing")
-    rest = {name: value for name, value in run.items() if name not in ("model", "config")}
+    explanation = {name: run[name] for name in ("method", "decomposition", "config", "settings") if name in run}
+    rest = {name: value for name, value in run.items() if name not in ("model", *explanation)}
+    settings = explanation.pop("config", None) or explanation.pop("settings")
     parts = {
         "Model": {name: value for name, value in model.items() if value != ""},
         "Run": rest,
-        "Explanation": run["config"],
+        "Explanation": explanation | {name: value for name, value in settings.items() if name != "type"},
         "Photographs": preprocessing,
         "Network": network if isinstance(network, Mapping) else {"type": network},
     }

@@ -11,7 +11,6 @@ import io
 import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from string import Template
 from typing import Any
 
 import numpy as np
@@ -26,7 +25,7 @@ from dave_jax.evaluation.run import NUM_SHOWN, subjects_of
 from dave_jax.evaluation.summary import seconds_per_map, summarise
 from dave_jax.evaluation.table import differences, table, timing_table
 from dave_jax.models.model import Model
-from dave_jax.pages.folder import asset
+from dave_jax.pages.folder import asset, document
 from dave_jax.plot import curves, overlay, tiles
 
 
@@ -106,8 +105,8 @@ def _page(folder: Path, texts: Mapping[str, str], names: Sequence[str], summary:
         ]
     parts += [f'<h2>{html.escape(Path(name).stem)}</h2><img src="{html.escape(name)}" alt="{html.escape(name)}">' for name in names]
     parts += ["<h2>Time</h2>", _as_html(texts["timing"]), f"<h2>Configuration</h2><pre>{html.escape(json.dumps(run, indent=1))}</pre>"]
-    values = {"title": html.escape(run["model"]["name"]), "style": asset("base.css"), "content": "\n".join(parts)}
-    return Template(asset("scores.html")).substitute(values)
+    content = "\n".join(parts)
+    return document("scores", run["model"]["name"], f"<style>\n{asset('base.css')}\n</style>", f"<main>\n{content}\n</main>")
 
 
 def _as_html(text: str) -> str:

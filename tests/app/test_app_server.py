@@ -11,7 +11,7 @@ import pytest
 import dave_jax as dave
 from dave_jax.app import server
 from dave_jax.app_command import load_models
-from dave_jax.arguments import parser
+from dave_jax.arguments.parser import parser
 from dave_jax.cli import main
 
 

@@ -1,6 +1,7 @@
 """A whole run in this process: the maps are those of `explain`, whatever is broken, stopped or asked for again."""
 
 import dataclasses
+import functools
 import itertools
 import json
 from pathlib import Path
@@ -11,8 +12,13 @@ import pytest
 from PIL import Image
 
 import dave_jax as dave
-from dave_jax.batch.dataset import execute, plan, prepare
+from dave_jax.attribution.baselines.occlusion import Occlusion
+from dave_jax.attribution.baselines.rollout import Rollout
+from dave_jax.attribution.dave import Dave
+from dave_jax.attribution.methods import methods
+from dave_jax.batch.dataset import execute, prepare
 from dave_jax.batch.engine import device_mesh
+from dave_jax.batch.plan import plan
 from dave_jax.effective.decomposition import freeze
 
 KEY = dict(key=jax.random.key(3))
@@ -203,6 +209,42 @@ def test_a_decomposition_of_ones_own_is_known_by_its_rules(model, photos, tmp_pa
 )
 def test_devices_share_samples_where_images_are_few(devices, images, samples, expected):
     assert device_mesh([jax.devices()[0]] * devices, images, samples).devices.shape == expected
+
+
+@pytest.mark.parametrize(
+    ("way", "method", "settings", "accounted"),
+    [
+        ({"method": "smoothgrad"}, methods["smoothgrad"], {"settings.type": "SmoothGrad"}, True),
+        ({"method": Rollout()}, Rollout(), {"settings.type": "Rollout"}, False),
+        pytest.param(
+            {"method": "dave_gradient"}, Dave(decomposition="gradient"), {"decomposition": "gradient"}, True, marks=pytest.mark.slow
+        ),
+    ],
+)
+def test_maps_of_other_methods(model, photos, tmp_path, way, method, settings, accounted):
+    names = [photos / f"{i}.png" for i in (0, 1, 3)]  # the last is broken
+    maps = dave.explain_dataset(model, names, tmp_path / "other.zarr", **OPTIONS, **way)
+    expected = method(model, model.preprocess(names[:2]), maps.targets[:2], image_ids=np.arange(2), **KEY)
+    np.testing.assert_allclose(np.asarray(maps.arrays["maps"])[:2], expected, atol=2e-6)  # another program, other rounding
+    assert maps.status.tolist() == [1, 1, 2] and np.isfinite(maps[0].completeness).all() == accounted
+    run = maps.attributes["run"]
+    assert run["method"] == type(method).__name__
+    for place, value in settings.items():
+        assert functools.reduce(lambda document, name: document[name], place.split("."), run) == value
+    again = prepare(model, names, tmp_path / "other.zarr", targets="top-2", **KEY, **way)  # the chunk is the store's
+    assert again.stored and again.attributes["run"] == run
+    with pytest.raises(ValueError, match=rf'holds another run \(method: "{run["method"]}" -> "InputTimesGradient"\)\. Give'):
+        prepare(model, names, tmp_path / "other.zarr", method="attn_lrp", **OPTIONS)
+
+
+def test_a_method_and_its_settings_are_told_apart(model, photos, tmp_path):
+    with pytest.raises(ValueError, match="config and decomposition are DAVE's"):
+        prepare(model, photos, tmp_path / "x.zarr", method="legrad", decomposition="gradient", **OPTIONS)
+    with pytest.raises(ValueError, match=r"No method is called 'legard'. Near names: legrad"):
+        prepare(model, photos, tmp_path / "x.zarr", method="legard", **OPTIONS)
+    with pytest.raises(ValueError, match="window"):  # before a store is there
+        prepare(model, photos, tmp_path / "x.zarr", method=Occlusion(window=99), **OPTIONS)
+    assert not (tmp_path / "x.zarr").exists()
 
 
 def test_bad_options_are_refused(model, photos, tmp_path):

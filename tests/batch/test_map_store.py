@@ -1,12 +1,15 @@
 """The store alone: what is written is read, a batch is finished or pending, and another run is refused."""
 
 import json
+from importlib.metadata import version
+from pathlib import Path
 
 import numpy as np
 import pytest
 
+from dave_jax.batch.layout import EXPLAINED, FAILED, FORMAT, Layout
 from dave_jax.batch.maps import open_maps
-from dave_jax.batch.store import EXPLAINED, FAILED, Layout, open_folder, open_store, read_attributes, told
+from dave_jax.batch.store import open_folder, open_store, read_attributes, told
 
 LAYOUT = Layout(count=5, num_targets=2, image_size=(3, 4), batch_size=2, name_bytes=6, dtype="float16")
 RUN = {"run": {"model": {"name": "tiny"}, "config": {"num_samples": 4}}, "class_names": None}
@@ -44,7 +47,7 @@ def test_the_arrays_are_zarr(store):
     group = zarr.open_group(store.place, mode="r")
     np.testing.assert_array_equal(group["maps"][:2], written["maps"])
     assert group["maps"].chunks == (1, 2, 3, 4) and group["maps"].shards == (2, 2, 3, 4)
-    assert dict(group.attrs) == RUN
+    assert dict(group.attrs) == RUN | {"format": FORMAT}
 
 
 def test_batches_are_pending_until_they_are_whole(store):
@@ -66,6 +69,21 @@ def test_another_run_is_refused_with_the_difference(store):
     other = {"run": {"model": {"name": "tiny"}, "config": {"num_samples": 8}}, "class_names": None}
     with pytest.raises(ValueError, match=r"config\.num_samples: 4 -> 8"):
         open_store(store.place, LAYOUT, other)
+
+
+@pytest.mark.parametrize(("written", "told"), [(None, "without a number of its format"), (FORMAT + 1, f"of format {FORMAT + 1}")])
+def test_a_store_of_another_format_is_refused(store, written, told):
+    root = Path(store.place) / "zarr.json"
+    group = json.loads(root.read_text())
+    assert group["attributes"].pop("format") == FORMAT
+    group["attributes"] |= {} if written is None else {"format": written}
+    group["attributes"]["run"]["dave_jax"] = "0.0.1"
+    root.write_text(json.dumps(group))
+    expected = rf"{told}.*\(dave_jax 0\.0\.1\); this one, dave_jax {version('dave-jax')}, reads and finishes format {FORMAT}\. Use the"
+    with pytest.raises(ValueError, match=expected):
+        open_maps(store.place)
+    with pytest.raises(ValueError, match=expected):  # before the run is compared
+        open_store(store.place, LAYOUT, {"run": {}})
 
 
 def test_something_else_is_not_overwritten(tmp_path):

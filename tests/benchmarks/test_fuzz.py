@@ -9,8 +9,8 @@ from hypothesis import HealthCheck, Phase, given, settings
 
 sys.path.append(str(Path(__file__).resolve().parents[2] / "benchmarks"))
 import fuzz
-import fuzz_cases
 from fuzz_cases import Case, Kind, Wrong, outcome
+from fuzz_kinds import kinds
 
 
 @pytest.mark.parametrize(
@@ -27,7 +27,7 @@ from fuzz_cases import Case, Kind, Wrong, outcome
 def test_every_outcome_is_an_error_or_an_answer(name, count, tmp_path):
     (tmp_path / "models").mkdir()
     (tmp_path / "case").mkdir()
-    kind = fuzz_cases.kinds([name], tmp_path / "models")[name]
+    kind = kinds([name], tmp_path / "models")[name]
     found: dict[str, int] = {}
 
     @settings(

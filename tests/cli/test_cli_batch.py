@@ -32,6 +32,21 @@ def test_a_run_is_summed_up_and_a_second_finds_nothing_to_do(capsys):
 
 
 @pytest.mark.slow
+def test_another_method_has_a_store_of_its_own(capsys):
+    way = [*RUN[:-4], "--method", "smoothgrad", "--samples", "3", "-o", "other.zarr"]
+    assert main([*way, "--dry-run"]) == 0
+    printed = capsys.readouterr().out
+    assert "method: SmoothGrad" in printed and "samples: 3" in printed
+    assert main(way) == 0
+    assert main(["explain", "cat.png", "--method", "smoothgrad", "--samples", "3"]) == 0
+    maps = dave.open_maps("other.zarr")
+    np.testing.assert_array_equal(maps[0].targets, np.load("cat.npz")["target"])
+    assert maps.attributes["run"]["settings"]["num_samples"] == 3
+    assert main([*way[:-2], "--method", "dave", "-o", "other.zarr"]) == 2
+    assert 'holds another run (method: "SmoothGrad" -> "Dave")' in capsys.readouterr().err
+
+
+@pytest.mark.slow
 def test_progress_is_a_line_of_json_for_each_batch(capsys):
     assert main([*RUN, "--batch-size", "2"]) == 0
     lines = [json.loads(line) for line in capsys.readouterr().err.splitlines()]
@@ -56,6 +71,8 @@ def test_a_dry_run_prints_the_plan_and_writes_nothing(capsys, folder):
         (["batch", ".", "-o", "cat.png"], "'cat.png' is a file"),
         (["batch", ".", "-o", "x.zarr", "--target", "top-9"], "K from 1 to 5"),
         (["batch", ".", "-o", "x.zarr", "--dtype", "float64"], "invalid choice"),
+        (["batch", ".", "-o", "x.zarr", "--method", "efective"], "Near names: effective"),
+        (["batch", ".", "-o", "x.zarr", "--method", "legrad", "--samples", "3"], "--samples is no setting of the method 'legrad'"),
         (["batch", "."], "required: -o"),
     ],
 )

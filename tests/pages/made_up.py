@@ -8,9 +8,10 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
+from dave_jax.batch.layout import EXPLAINED, FAILED, Layout
 from dave_jax.batch.listing import as_bytes, fingerprint, list_photographs, place_of
 from dave_jax.batch.reading import REASON_BYTES
-from dave_jax.batch.store import EXPLAINED, FAILED, Layout, open_store
+from dave_jax.batch.store import open_store
 from dave_jax.evaluation.settings import as_json
 from dave_jax.models.preprocess import Preprocessing
 from dave_jax.pages.answers import COLUMNS
@@ -56,6 +57,8 @@ def make_store(
     described = {
         "model": {"name": "made up", "source": "", "checksum": str(seed), "forward": {"type": "ViT", "config": {"depth": 2}}},
         "data": {"kind": photographs.kind, "images": count, "fingerprint": fingerprint(photographs)},
+        "method": "Dave",
+        "decomposition": "effective",
         "config": {"num_samples": 4},
         "targets": list(targets),
     }

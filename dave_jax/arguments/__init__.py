@@ -1,0 +1,1 @@
+"""What the commands take, and their help. Nothing here imports JAX, so that help is quick."""
