@@ -1,7 +1,7 @@
 """Measures `parity.json`, the errors in the table of docs/models.md: `python docs/make_parity.py`, with timm and torch.
 
-For each lineage a small random network of timm, saved by it and read by `dave.load`: the largest differences of logits and of their gradients
-with respect to two random images of 32 pixels, in float32, each relative to the largest value.
+For each lineage a small random network of timm, saved by it and read by `dave.load`: the largest differences of logits and of their
+gradients with respect to two random images of 32 pixels, in float32, each relative to the largest value.
 """
 
 import functools

@@ -167,7 +167,8 @@ def _repeat(path: Path, leaf: Array, vit: ViT) -> Array:
     if path[0] in ("patch_embedding", "patch_norm"):
         return jnp.repeat(leaf[None], patches, axis=0)
     if path[0] == "pre_norm" or (path[0] == "final_norm" and config.final_norm == "tokens"):
-        return jnp.repeat(leaf[None], patches + config.num_prefix, axis=0)
+        earlier = config.pooled_blocks - 1 if path[0] == "final_norm" else 0
+        return jnp.repeat(leaf[None], earlier + config.num_prefix + patches, axis=0)
     return leaf
 
 

@@ -73,7 +73,8 @@ def conservation(model: Model, image: ArrayLike, target: Any, decomposition: str
     Terms of biases are along the same decomposition.
 
     Args:
-        model: what predicts. Layers are known for the vision transformers of dave_jax; of other models, the image and the logit.
+        model: what predicts. Layers are known for the vision transformers of dave_jax whose head reads the last block alone; of other
+            models, the image and the logit.
         image: one normalised image Float[h w 3].
         target: a class id, or a cotangent on the logits.
         decomposition: its name or itself.
@@ -98,7 +99,7 @@ def _follow(
 ) -> tuple[Float[Array, " states"], Float[Array, " steps"]]:
     """The relevance of every state, and the bias terms between them."""
     biases, fill = spread_biases(forward, params)
-    if not isinstance(forward, ViT):
+    if not isinstance(forward, ViT) or forward.config.pooled_blocks > 1:  # what the head reads is then in more than one state
         logit, pull = jax.vjp(lambda image, biases: jnp.vdot(forward(fill(biases), image, rules), cotangent), image, biases)
         on_image, on_biases = pull(jnp.ones_like(logit))
         total = sum((jnp.vdot(on_biases[path], value) for path, value in biases.items()), start=jnp.zeros_like(logit))

@@ -55,12 +55,18 @@ class ViT(Network):
 
         Returns:
             Logits, and a dict: `embedding` (image to tokens), `blocks` (the pair of branch operators of `layers.block`, their arrays
-            stacked on a leading axis of length depth) and `head` (tokens to logits; with a distillation token, the mean of two).
+            stacked on a leading axis of length depth) and `head` (tokens to logits; with a distillation token, the mean of two; with
+            `pooled_blocks`, the earlier class tokens stand in front of the tokens).
         """
         rules = resolve(decomposition)
         tokens, embedding = self.embed(params, image, rules)
-        tokens, blocks = jax.lax.scan(lambda tokens, block: self.block(block, tokens, rules), tokens, params["blocks"])
-        logits, head = self.head(params, tokens, rules)
+
+        def step(tokens, block):
+            after, ops = self.block(block, tokens, rules)
+            return after, (ops, tokens[0] if self.config.pooled_blocks > 1 else None)
+
+        tokens, (blocks, before) = jax.lax.scan(step, tokens, params["blocks"])
+        logits, head = self.head(params, self._pooled(tokens, before), rules)
         return logits, {"embedding": embedding, "blocks": blocks, "head": head}
 
     def intermediates(
@@ -101,7 +107,14 @@ class ViT(Network):
 
         tokens, inside = jax.lax.scan(step, tokens, (params["blocks"], before, mixing))
         tokens = tokens + after
-        return self.head(params, tokens, rules)[0], Intermediates(jnp.concatenate([inside.tokens, tokens[None]]), inside.attention)
+        logits, _ = self.head(params, self._pooled(tokens, inside.tokens[:, 0]), rules)
+        return logits, Intermediates(jnp.concatenate([inside.tokens, tokens[None]]), inside.attention)
+
+    def _pooled(self, tokens: Array, before: Array | None) -> Array:
+        """What the head takes: the tokens, and in front of them the class tokens of earlier blocks, those before each block given."""
+        if self.config.pooled_blocks == 1 or before is None:
+            return tokens
+        return jnp.concatenate([before[1 - self.config.pooled_blocks :], tokens])
 
     def block(
         self, params: Params, tokens: Array, rules: Decomposition, *, probe: Array | None = None
@@ -139,7 +152,10 @@ class ViT(Network):
         return tokens, Chain(tuple(links))
 
     def head(self, params: Params, tokens: Array, rules: Decomposition, *, probe: Array | None = None) -> tuple[Array, Operator]:
-        """The logits from the tokens after the last block, and the operator from these to them; `probe` on attention pooling's matrix."""
+        """The logits from the tokens after the last block, and the operator from these to them; `probe` on attention pooling's matrix.
+
+        With `pooled_blocks`, the class tokens after the earlier of these blocks stand in front of the tokens.
+        """
         config = self.config
         before: tuple[Operator, ...] = ()
         if config.final_norm == "tokens":
@@ -154,6 +170,7 @@ class ViT(Network):
             num_heads=config.pool_num_heads or config.num_heads,
             activation_name=config.activation,
             eps=config.eps,
+            num_earlier=config.pooled_blocks - 1,
             probe=probe,
         )
         links = [op]

@@ -38,6 +38,8 @@ class ViTConfig:
         relative_position: whether the scores of attention have a bias for how far apart two tokens are; for one class token in front.
         rotary: how queries and keys are turned by their places; None leaves them.
         pooling: `token`, `avg`, `map` (attention pooling), or `token_and_mean`: the class token beside the mean of the patches (DINOv2).
+        pooled_blocks: of how many of the last blocks the head reads the class token, each behind the final norm and the last block's last
+            (DINO's and DINOv2's evaluations take 4); for `token` and `token_and_mean`.
         pool_prefix: whether `avg` and `map` pool over the prefix tokens too.
         pool_num_heads, pool_mlp_width: of attention pooling, if not those of the blocks.
         norm: `layer_norm` or `rms_norm`.
@@ -76,6 +78,7 @@ class ViTConfig:
     relative_position: bool = False
     rotary: Rotary | None = None
     pooling: str = "token"
+    pooled_blocks: int = 1
     pool_prefix: bool = False
     pool_num_heads: int | None = None
     pool_mlp_width: int | None = None
@@ -112,7 +115,7 @@ class ViTConfig:
                 "activation": MULTIPLIERS,
                 "final_norm": ("tokens", "pooled", "none"),
             },
-            least=dict.fromkeys(("width", "depth", "num_heads", "mlp_width"), 1)
+            least=dict.fromkeys(("width", "depth", "num_heads", "mlp_width", "pooled_blocks"), 1)
             | dict.fromkeys(("num_classes", "num_registers", "projection"), 0),
         )
         if self.rotary and not problems and (self.width // self.num_heads) % 4:
@@ -136,6 +139,12 @@ class ViTConfig:
             problems.append("pooling 'token_and_mean' needs final_norm 'tokens' or 'none', and pool_prefix=False")
         if self.distillation_token and (self.pooling != "token" or self.final_norm == "pooled"):
             problems.append("distillation_token needs pooling 'token' and final_norm 'tokens' or 'none'")
+        if self.pooled_blocks > self.depth:
+            problems.append(f"pooled_blocks must be at most depth; got {self.pooled_blocks} of {self.depth}")
+        if self.pooled_blocks > 1 and (self.pooling not in ("token", "token_and_mean") or self.final_norm == "pooled"):
+            problems.append("pooled_blocks needs pooling 'token' or 'token_and_mean' and final_norm 'tokens' or 'none'")
+        if self.pooled_blocks > 1 and (self.distillation_token or self.projection):
+            problems.append("pooled_blocks needs distillation_token=False and projection=0")
         if self.distillation_token and (self.projection or self.unit_features):
             problems.append("distillation_token needs projection=0 and unit_features=False")
         if problems:
@@ -149,7 +158,12 @@ class ViTConfig:
     @property
     def num_features(self) -> int:
         """Width of what the head reads."""
-        return self.projection or (2 * self.width if self.pooling == "token_and_mean" else self.width)
+        return self.projection or self.num_pooled
+
+    @property
+    def num_pooled(self) -> int:
+        """Width of what pooling gives."""
+        return (self.pooled_blocks + (self.pooling == "token_and_mean")) * self.width
 
     @property
     def num_prefix(self) -> int:
@@ -238,7 +252,7 @@ def init_params(key: PRNGKeyArray, config: ViTConfig) -> Params:
             "mlp": {"fc1": dense(width, hidden), "fc2": dense(hidden, width)},
         }
     if config.projection:
-        params["projection"] = dense(2 * width if config.pooling == "token_and_mean" else width, config.projection, config.projection_bias)
+        params["projection"] = dense(config.num_pooled, config.projection, config.projection_bias)
     if config.num_classes:
         params["head"] = dense(config.num_features, config.num_classes, config.head_bias)
         if config.distillation_token:

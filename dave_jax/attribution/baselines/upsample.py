@@ -89,5 +89,10 @@ class TokenMethod(Method):
     ) -> Float[Array, "k h w"]:
         """Maps of one image."""
         vit = as_vit(forward, type(self).__name__)
+        if vit.config.pooled_blocks > 1:
+            raise ValueError(
+                f"{type(self).__name__} follows the tokens of the last block, and this head reads the class tokens of "
+                f"{vit.config.pooled_blocks}. Use a method that needs only logits and gradients (InputTimesGradient), or pooled_blocks=1."
+            )
         grids = patch_grid(self.scores(vit, params, image, cotangents), vit)
         return jax.vmap(lambda grid: upsample(grid, vit.config.image_size, self.upsampling))(grids)

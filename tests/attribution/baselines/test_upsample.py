@@ -5,6 +5,7 @@ import numpy as np
 import pytest
 from vit_twin import random_model
 
+import dave_jax as dave
 from dave_jax.attribution.baselines.chefer import GenericAttention
 from dave_jax.attribution.baselines.full_gradient import FullGradPlus
 from dave_jax.attribution.baselines.upsample import as_vit, patch_grid, upsample
@@ -51,6 +52,11 @@ def test_other_models_have_no_tokens():
         with pytest.raises(TypeError, match=f"{type(method).__name__} looks at the tokens .* those of function are not known"):
             method(model, jnp.ones((1, 16, 16, 3)), [0])
     assert as_vit(random_model().forward, "any").config.depth == 2
+
+
+def test_a_head_on_several_blocks_has_no_last_token():
+    with pytest.raises(ValueError, match=r"GenericAttention follows the tokens of the last block, and this head reads .* of 2"):
+        GenericAttention()(dave.testing.tiny_model(pooled_blocks=2), jnp.ones((1, 16, 16, 3)), [0])
 
 
 @pytest.mark.parametrize("make", [lambda: GenericAttention(upsampling="bilinar"), lambda: FullGradPlus(upsampling="bilinar")])
