@@ -23,6 +23,7 @@ from dave_jax.attribution.bias import spread_biases
 from dave_jax.attribution.targets import as_cotangents
 from dave_jax.effective.decomposition import Decomposition, resolve
 from dave_jax.models.model import Forward, Model, check_images, count_classes
+from dave_jax.models.network import in_precision
 from dave_jax.models.vit import Intermediates, ViT
 
 AFTER_BLOCKS = ("final_norm", "pool", "projection", "head", "distillation_head")
@@ -88,7 +89,8 @@ def conservation(model: Model, image: ArrayLike, target: Any, decomposition: str
     image = check_images(jnp.asarray(image)[None], model.preprocessing.image_size)[0]
     cotangents, _ = as_cotangents(jnp.asarray(target)[None], 1, count_classes(model, image.dtype), image.dtype)
     rules = resolve(decomposition)
-    relevance, bias = _follow(model.forward, rules, model.params, image, cotangents[0, 0])
+    params = in_precision(model.forward, model.params, "float32", image.dtype)  # as in `bias`
+    relevance, bias = _follow(model.forward, rules, params, image, cotangents[0, 0])
     between = tuple(f"tokens {i}" for i in range(len(relevance) - 2))
     return Conservation(rules.name, ("image", *between, "logit"), relevance, bias)
 
