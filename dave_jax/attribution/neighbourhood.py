@@ -4,6 +4,7 @@ With a mesh axis the samples are spread over its devices: each computes its shar
 """
 
 from collections.abc import Callable
+from functools import partial
 from typing import Any, Literal
 
 import jax
@@ -82,9 +83,11 @@ def times_input(
         return narrow(forward.on_channels(params, seen.astype(jnp.bfloat16) if in_half(params) else seen, rules)[0], seen)
 
     def back(passed: Array) -> Array:
-        if transform is None or kind == "inverse":
-            return passed if transform is None else pull_back(transform, passed, kind)
-        return jax.vjp(lambda channels: apply_transform(transform, channels, warp_adjoint), channels)[1](passed)[0]
+        if transform is None:
+            return passed
+        if kind == "inverse":
+            return pull_back(transform, passed, kind)
+        return jax.vjp(partial(apply_transform, transform, adjoint=warp_adjoint), channels)[1](passed)[0]
 
     _, pull = jax.vjp(logits, seen)
     products = jax.lax.map(lambda cotangent: channels * back((1.0 - t) * pull(cotangent)[0]), cotangents)
