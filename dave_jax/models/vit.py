@@ -16,6 +16,7 @@ from jaxtyping import Array, Float
 from dave_jax.effective import layers, pooling
 from dave_jax.effective.decomposition import Decomposition, resolve
 from dave_jax.effective.operators import Chain, Diagonal, Operator, Sum, attention_matrix
+from dave_jax.effective.shifts import Trim
 from dave_jax.effective.tokens import Pad, Select
 from dave_jax.models.network import Network
 from dave_jax.models.vit_config import Params, ViTConfig
@@ -132,8 +133,13 @@ class ViT(Network):
                 f"The model takes images of shape {(*config.image_size, 3)}; got {image.shape}. "
                 "Resize the image (model.preprocess), or load the model with image_size=(height, width)."
             )
+        links: list[Operator] = []
+        if config.overhang:
+            seen = Trim(image.shape, (config.grid[0] * config.patch_size[0], config.grid[1] * config.patch_size[1]))
+            image = seen(image)
+            links.append(seen)
         tokens, op = layers.patch_embedding(params["patch_embedding"], image, rules, patch_size=config.patch_size)
-        links = [op]
+        links.append(op)
         if config.patch_norm:
             tokens, op = layers.norm(params["patch_norm"], tokens, rules, eps=config.patch_norm_eps)
             links.append(op)

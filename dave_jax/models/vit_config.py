@@ -23,8 +23,9 @@ class ViTConfig:
     """What a checkpoint's arrays do not say about a vision transformer.
 
     Attributes:
-        image_size: height and width in pixels; multiples of the patch size.
+        image_size: height and width in pixels; multiples of the patch size, but for `overhang`.
         patch_size: height and width of a patch in pixels.
+        overhang: whether the image may be larger than its patches: what they leave over on the right and below is not seen.
         width: of a token.
         depth: number of blocks.
         num_heads: attention heads; divides the width.
@@ -64,6 +65,7 @@ class ViTConfig:
 
     image_size: tuple[int, int] = (224, 224)
     patch_size: tuple[int, int] = (16, 16)
+    overhang: bool = False
     width: int = 768
     depth: int = 12
     num_heads: int = 12
@@ -127,7 +129,7 @@ class ViTConfig:
         if self.relative_position and (not self.class_token or self.num_prefix != 1):
             problems.append("relative_position needs class_token=True and no other token in front")
         for size, patch in zip(self.image_size, self.patch_size, strict=True):
-            if patch < 1 or size < patch or size % patch:
+            if patch < 1 or size < patch or (size % patch and not self.overhang):
                 problems.append(f"image_size must be a multiple of patch_size {self.patch_size}; got {self.image_size}")
                 break
         else:

@@ -190,6 +190,16 @@ def test_stored_images_that_the_patches_do_not_tile_are_told_with_the_file(model
         store.read(path)
 
 
+def test_images_that_patches_leave_pixels_of(tmp_path):
+    model = tiny_model(image_size=(18, 23), overhang=True)
+    image = np.random.default_rng(0).standard_normal((1, 18, 23, 3), np.float32)
+    save(model, tmp_path)
+    np.testing.assert_array_equal(read(tmp_path).logits(image), model.logits(image))
+    np.testing.assert_array_equal(read(tmp_path, image_size=(16, 20)).logits(image[:, :16, :20]), model.logits(image))
+    with pytest.raises(ValueError, match=r"multiple of the patch size \(4, 4\); got \(17, 20\)"):
+        read(tmp_path, image_size=(17, 20))
+
+
 def test_a_scale_that_does_not_fit_its_kernel_is_named(model, tmp_path):
     path = store.save(model, tmp_path, quantise=True)
     arrays = load_file(path)

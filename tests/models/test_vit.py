@@ -25,7 +25,7 @@ OPTIONS = [
     {"pooling": "map", "num_registers": 1, "final_norm": "none", "activation": "relu"},
     {"pooling": "token_and_mean", "num_registers": 1, "layer_scale": True, "num_classes": 4},
     {"pooling": "token_and_mean", "num_registers": 1, "pooled_blocks": 2, "depth": 3},
-    {"pooled_blocks": 2, "final_norm": "none"},
+    {"pooled_blocks": 2, "final_norm": "none", "image_size": (18, 23), "overhang": True},
     {"distillation_token": True, "pre_norm": True, "patch_bias": False, "qkv_bias": False, "proj_bias": False},
     {"norm": "rms_norm", "gated_mlp": True, "activation": "silu", "query_key_norm": True, "attention_norm": True, "mlp_norm": True},
     {
