@@ -19,6 +19,7 @@ from dave_jax.effective.operators import Chain, Diagonal, Operator, Sum, attenti
 from dave_jax.effective.shifts import Trim
 from dave_jax.effective.tokens import Pad, Select
 from dave_jax.models.network import Network
+from dave_jax.models.stem import embed_through_stem
 from dave_jax.models.vit_config import Params, ViTConfig
 from dave_jax.models.vit_positions import attention_positions
 
@@ -138,7 +139,11 @@ class ViT(Network):
             seen = Trim(image.shape, (config.grid[0] * config.patch_size[0], config.grid[1] * config.patch_size[1]))
             image = seen(image)
             links.append(seen)
-        tokens, op = layers.patch_embedding(params["patch_embedding"], image, rules, patch_size=config.patch_size)
+        if config.stem_widths:
+            options = {"widths": config.stem_widths, "activation_name": config.activation, "eps": config.eps}
+            tokens, op = embed_through_stem(params, image, rules, **options)
+        else:
+            tokens, op = layers.patch_embedding(params["patch_embedding"], image, rules, patch_size=config.patch_size)
         links.append(op)
         if config.patch_norm:
             tokens, op = layers.norm(params["patch_norm"], tokens, rules, eps=config.patch_norm_eps)

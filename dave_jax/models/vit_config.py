@@ -1,6 +1,7 @@
 """`ViTConfig`: what a checkpoint's arrays do not say about a vision transformer, and parameters to start from."""
 
 import dataclasses
+import math
 from typing import Any
 
 import jax
@@ -12,6 +13,7 @@ from dave_jax.models.config_checks import problems_of
 from dave_jax.models.positions import RESAMPLINGS
 from dave_jax.models.relative import num_entries
 from dave_jax.models.rotary import Rotary, init_frequencies
+from dave_jax.models.stem import init_stem, strides
 
 Params = dict[str, Any]
 
@@ -26,6 +28,7 @@ class ViTConfig:
         image_size: height and width in pixels; multiples of the patch size, but for `overhang`.
         patch_size: height and width of a patch in pixels.
         overhang: whether the image may be larger than its patches: what they leave over on the right and below is not seen.
+        stem_widths: channels behind each convolution of a stem (`models.stem`), whose strides together make up a patch; none without.
         width: of a token.
         depth: number of blocks.
         num_heads: attention heads; divides the width.
@@ -66,6 +69,7 @@ class ViTConfig:
     image_size: tuple[int, int] = (224, 224)
     patch_size: tuple[int, int] = (16, 16)
     overhang: bool = False
+    stem_widths: tuple[int, ...] = ()
     width: int = 768
     depth: int = 12
     num_heads: int = 12
@@ -141,6 +145,8 @@ class ViTConfig:
             problems.append("pooling 'token_and_mean' needs final_norm 'tokens' or 'none', and pool_prefix=False")
         if self.distillation_token and (self.pooling != "token" or self.final_norm == "pooled"):
             problems.append("distillation_token needs pooling 'token' and final_norm 'tokens' or 'none'")
+        if self.stem_widths and (min(self.stem_widths) < 1 or self.patch_size != (math.prod(strides(self.stem_widths)),) * 2):
+            problems.append(f"stem_widths must be positive, their strides making up patch_size {self.patch_size}; got {self.stem_widths}")
         if self.pooled_blocks > self.depth:
             problems.append(f"pooled_blocks must be at most depth; got {self.pooled_blocks} of {self.depth}")
         if self.pooled_blocks > 1 and (self.pooling not in ("token", "token_and_mean") or self.final_norm == "pooled"):
@@ -227,9 +233,9 @@ def init_params(key: PRNGKeyArray, config: ViTConfig) -> Params:
 
     rows, columns = config.grid
     patch_values = config.patch_size[0] * config.patch_size[1] * 3
-    params: Params = {
-        "patch_embedding": dense(patch_values, width, config.patch_bias),
-    }
+    params: Params = {"patch_embedding": dense(config.stem_widths[-1] if config.stem_widths else patch_values, width, config.patch_bias)}
+    if config.stem_widths:
+        params["stem"] = init_stem(split(), config.stem_widths)
     if config.position_embedding:
         params["position_embedding"] = normal(rows * columns + config.num_prefix * config.position_on_prefix, width)
     params["blocks"] = jax.tree.map(lambda *leaves: jnp.stack(leaves), *(block() for _ in range(config.depth)))

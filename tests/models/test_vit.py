@@ -26,6 +26,7 @@ OPTIONS = [
     {"pooling": "token_and_mean", "num_registers": 1, "layer_scale": True, "num_classes": 4},
     {"pooling": "token_and_mean", "num_registers": 1, "pooled_blocks": 2, "depth": 3},
     {"pooled_blocks": 2, "final_norm": "none", "image_size": (18, 23), "overhang": True},
+    {"stem_widths": (4, 4, 6), "eps": 1e-3, "activation": "silu"},
     {"distillation_token": True, "pre_norm": True, "patch_bias": False, "qkv_bias": False, "proj_bias": False},
     {"norm": "rms_norm", "gated_mlp": True, "activation": "silu", "query_key_norm": True, "attention_norm": True, "mlp_norm": True},
     {
@@ -93,6 +94,18 @@ def slow_vit(params, image, config):
         return dense(p["fc2"], maybe_norm(p, "norm", hidden))
 
     (rows, columns), (height, width) = config.grid, config.patch_size
+    for number, channels in enumerate(config.stem_widths, 1):
+        p, stride = params["stem"][f"conv{number}"], 2 if channels > image.shape[-1] else 1
+        padded = np.pad(image, ((1, 1), (1, 1), (0, 0)))
+        image = np.array(
+            [
+                [np.einsum("abi,abio->o", padded[i : i + 3, j : j + 3], p["kernel"]) + p["bias"] for j in range(0, image.shape[1], stride)]
+                for i in range(0, image.shape[0], stride)
+            ]
+        )
+        p = params["stem"][f"norm{number}"]
+        image = phi(p["scale"] * (image - image.mean()) / np.sqrt(image.var() + config.eps) + p["bias"])
+        height = width = 1
     tokens = []
     for i in range(rows):
         for j in range(columns):
@@ -236,6 +249,7 @@ def test_one_error_lists_all_that_is_wrong():
         ({"class_token": False, "pooling": "token_and_mean"}, "pooling 'token_and_mean' needs class_token=True"),
         ({"pooling": "token_and_mean", "final_norm": "pooled"}, "pooling 'token_and_mean' needs final_norm 'tokens' or 'none'"),
         ({"pooling": "token_and_mean", "pool_prefix": True}, "pooling 'token_and_mean' needs .* pool_prefix=False"),
+        ({"stem_widths": (4, 4, 6)}, r"strides making up patch_size \(16, 16\); got \(4, 4, 6\)"),
         ({"pooled_blocks": 0}, "pooled_blocks must be at least 1; got 0"),
         ({"pooled_blocks": 13}, "pooled_blocks must be at most depth; got 13 of 12"),
         ({"pooled_blocks": 2, "pooling": "avg"}, "pooled_blocks needs pooling 'token' or"),

@@ -132,7 +132,7 @@ def test_the_cases_cover_every_option():
     constant = {field.name for field in dataclasses.fields(ViTConfig) if len({getattr(config, field.name) for config in configs}) == 1}
     of_eva = {"position_embedding", "relative_position", "rotary", "key_bias", "pool_num_heads", "pool_mlp_width"}
     of_eva |= {"mlp_layer_scale", "post_norm"}  # test_eva_timm.py and test_beit_timm.py
-    below = {"overhang", "pooled_blocks"}  # the last test here, and test_dino_heads.py
+    below = {"overhang", "pooled_blocks", "stem_widths"}  # the last test here, test_dino_heads.py, test_bcos_torch.py
     of_clip = {"projection", "projection_bias", "unit_features", "head_bias"}  # test_clip_transformers.py, test_open_clip.py
     assert constant == {"width", "position_resampling"} | of_eva | of_clip | below  # resampling in test_huggingface.py
     assert {config.activation for config in configs} == set(MULTIPLIERS)
