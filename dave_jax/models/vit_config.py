@@ -1,23 +1,18 @@
 """`ViTConfig`: what a checkpoint's arrays do not say about a vision transformer, and parameters to start from."""
 
 import dataclasses
-import math
 from typing import Any
 
 import jax
 import jax.numpy as jnp
 from jaxtyping import Array, PRNGKeyArray
 
-from dave_jax.effective.activations import MULTIPLIERS
-from dave_jax.models.config_checks import problems_of
-from dave_jax.models.positions import RESAMPLINGS
 from dave_jax.models.relative import num_entries
 from dave_jax.models.rotary import Rotary, init_frequencies
-from dave_jax.models.stem import init_stem, strides
+from dave_jax.models.stem import init_stem
+from dave_jax.models.vit_checks import problems_of_vit
 
 Params = dict[str, Any]
-
-MOST_PATCHES = 2**16
 
 
 @dataclasses.dataclass(frozen=True)
@@ -112,49 +107,7 @@ class ViTConfig:
     head_bias: bool = True
 
     def __post_init__(self):
-        problems = problems_of(
-            self,
-            allowed={
-                "position_resampling": RESAMPLINGS,
-                "pooling": ("token", "avg", "map", "token_and_mean"),
-                "norm": ("layer_norm", "rms_norm"),
-                "activation": MULTIPLIERS,
-                "final_norm": ("tokens", "pooled", "none"),
-            },
-            least=dict.fromkeys(("width", "depth", "num_heads", "mlp_width", "pooled_blocks"), 1)
-            | dict.fromkeys(("num_classes", "num_registers", "projection"), 0),
-        )
-        if self.rotary and not problems and (self.width // self.num_heads) % 4:
-            problems.append(f"rotary needs heads of a multiple of 4 channels; got {self.num_heads} heads for width {self.width}")
-        if self.pool_num_heads is not None and (self.pool_num_heads < 1 or self.width % self.pool_num_heads):
-            problems.append(f"pool_num_heads must divide width; got {self.pool_num_heads} heads for width {self.width}")
-        if self.pool_mlp_width is not None and self.pool_mlp_width < 1:
-            problems.append(f"pool_mlp_width must be at least 1; got {self.pool_mlp_width}")
-        if self.relative_position and (not self.class_token or self.num_prefix != 1):
-            problems.append("relative_position needs class_token=True and no other token in front")
-        for size, patch in zip(self.image_size, self.patch_size, strict=True):
-            if patch < 1 or size < patch or (size % patch and not self.overhang):
-                problems.append(f"image_size must be a multiple of patch_size {self.patch_size}; got {self.image_size}")
-                break
-        else:
-            if self.grid[0] * self.grid[1] > MOST_PATCHES:
-                problems.append(f"image_size must hold at most {MOST_PATCHES} patches; got {self.image_size} of {self.patch_size}")
-        if self.pooling in ("token", "token_and_mean") and not self.class_token:
-            problems.append(f"pooling {self.pooling!r} needs class_token=True")
-        if self.pooling == "token_and_mean" and (self.final_norm == "pooled" or self.pool_prefix):
-            problems.append("pooling 'token_and_mean' needs final_norm 'tokens' or 'none', and pool_prefix=False")
-        if self.distillation_token and (self.pooling != "token" or self.final_norm == "pooled"):
-            problems.append("distillation_token needs pooling 'token' and final_norm 'tokens' or 'none'")
-        if self.stem_widths and (min(self.stem_widths) < 1 or self.patch_size != (math.prod(strides(self.stem_widths)),) * 2):
-            problems.append(f"stem_widths must be positive, their strides making up patch_size {self.patch_size}; got {self.stem_widths}")
-        if self.pooled_blocks > self.depth:
-            problems.append(f"pooled_blocks must be at most depth; got {self.pooled_blocks} of {self.depth}")
-        if self.pooled_blocks > 1 and (self.pooling not in ("token", "token_and_mean") or self.final_norm == "pooled"):
-            problems.append("pooled_blocks needs pooling 'token' or 'token_and_mean' and final_norm 'tokens' or 'none'")
-        if self.pooled_blocks > 1 and (self.distillation_token or self.projection):
-            problems.append("pooled_blocks needs distillation_token=False and projection=0")
-        if self.distillation_token and (self.projection or self.unit_features):
-            problems.append("distillation_token needs projection=0 and unit_features=False")
+        problems = problems_of_vit(self)
         if problems:
             raise ValueError("This is no vision transformer: " + "; ".join(problems) + ".")
 
