@@ -6,7 +6,7 @@ from typing import Any
 
 MOST = {
     **{"depth": 1000, "num_registers": 1000, "num_classes": 10**6},
-    **{"vocab_size": 10**7, "context_length": 2**14},
+    **{"vocab_size": 10**7, "context_length": 2**14, "stem_widths": 10**6},
     **{
         "width": 10**6,
         "widths": 10**7,
