@@ -43,11 +43,12 @@ def _architectures() -> dict[str, BcosViTConfig | ViTConfig]:
         found[f"bcos_simple_vit_{name}_patch16_224"] = BcosViTConfig(depth=depth, **sizes)
         found[f"bcos_vitc_{name}_patch1_14"] = BcosViTConfig((1, 1), stem, depth=fewer, **sizes)
         found[f"standard_simple_vit_{name}_patch16_224"] = ViTConfig(depth=depth, **sizes, **plain)
+        found[f"standard_vitc_{name}_patch1_14"] = ViTConfig(depth=fewer, stem_widths=stem, **sizes, **plain)
     return found
 
 
 ARCHITECTURES = _architectures()
-"""By the names of the repository's releases: eight B-cos networks, and the four plain ViTs that they are compared with."""
+"""By the names of the repository's releases: eight B-cos networks, and the eight plain ViTs that they are compared with."""
 
 _OPTIONS = ("architecture", "num_classes", "label_names", "logit_bias", "logit_temperature")
 
@@ -86,7 +87,7 @@ class Description:
             rows, shapes = _bcos_table(config), jax.eval_shape(lambda: bcos_config.init_params(jax.random.key(0), config))
             fixed = flatten(bcos_config.constants(config, self.logit_bias))
         else:
-            rows, shapes = _plain_table(), jax.eval_shape(lambda: vit_config.init_params(jax.random.key(0), config))
+            rows, shapes = _plain_table(config), jax.eval_shape(lambda: vit_config.init_params(jax.random.key(0), config))
             fixed = {
                 "position_embedding": sine_cosine_positions(config.grid, config.width),
                 "blocks/attention/proj/bias": np.zeros((config.depth, config.width)),
@@ -127,7 +128,7 @@ def describe(document: Mapping[str, Any], *, image_size: tuple[int, int] | None 
     if name not in ARCHITECTURES:
         raise ValueError(
             f"dave_jax loads these architectures of the B-cos repository: {', '.join(ARCHITECTURES)}; {what} names {name!r}. "
-            f"{near_names(name, ARCHITECTURES)} (The plain ViTs with a convolutional stem are not supported.)"
+            f"{near_names(name, ARCHITECTURES)}"
         )
     own, number = ARCHITECTURES[name], (int, float)
     count, labels = document.get("num_classes", 1000), document.get("label_names")
@@ -168,14 +169,21 @@ def _bcos_table(config: BcosViTConfig) -> list[Entry]:
         *dense(f"{block}.ff.net.linear2.linear", "blocks/mlp/fc2"),
         *_shared_rows("0.", "0.linear_head.linear.linear"),
     ]
-    for i in range(len(config.stem_widths)):  # convolution, norm and an identity in turn
-        rows += dense(f"{embedding}.conv_stem.{3 * i}.linear", f"stem/conv{i + 1}", convolution)
-        rows += norm(f"{embedding}.conv_stem.{3 * i + 1}", f"stem/norm{i + 1}")
+    return [*rows, *_stem_rows(config.stem_widths, f"{embedding}.conv_stem", ".linear")]
+
+
+def _stem_rows(widths: tuple[int, ...], stem: str, inside: str) -> list[Entry]:
+    """Of convolution, norm and activation in turn; a B-cos convolution holds a linear one."""
+    rows: list[Entry] = []
+    for i in range(len(widths)):
+        rows += dense(f"{stem}.{3 * i}{inside}", f"stem/conv{i + 1}", convolution)
+        rows += norm(f"{stem}.{3 * i + 1}", f"stem/norm{i + 1}")
     return rows
 
 
-def _plain_table() -> list[Entry]:
+def _plain_table(config: ViTConfig) -> list[Entry]:
     return [
+        *_stem_rows(config.stem_widths, "to_patch_embedding.conv_stem", ""),
         *dense("to_patch_embedding.linear", "patch_embedding"),
         *dense("transformer.encoder_{i}.attn.to_out", "blocks/attention/proj"),
         *dense("transformer.encoder_{i}.ff.net.linear1", "blocks/mlp/fc1"),

@@ -148,7 +148,8 @@ def _describe(
     if entry["family"] in (*_TRANSFORMERS, *_SWINS):
         options = _non_null(options) | {"img_size": size}
         patch_size = pair(options.get("patch_size", 4 if entry["family"] in _SWINS else 16))
-        check_tiling(size, patch_size)
+        if image_size or entry["family"] != "vit":  # a VisionTransformer's own size may leave pixels over, as in timm
+            check_tiling(size, patch_size)
         _check_resampling(architecture, checkpoint_size, size, patch_size)
     else:  # takes images of any size
         options.pop("img_size", None)

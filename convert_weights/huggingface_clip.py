@@ -14,7 +14,7 @@ from convert_weights.table import Entry
 from convert_weights.tokenizer_files import Beside, read_tokenizer
 from convert_weights.towers import SCALARS, Description, packed, under
 from dave_jax.models.image_text import ImageTextConfig
-from dave_jax.models.positions import check_tiling
+from dave_jax.models.positions import check_tiling, overhangs
 from dave_jax.models.text_config import TextConfig
 from dave_jax.models.tokenizer import Tokenizer
 from dave_jax.models.vit_config import ViTConfig
@@ -79,9 +79,11 @@ def describe(
         alone = document["model_type"].endswith("_vision_model")
         image = _section({"vision_config": document} if alone else document, "vision_config", _DEFAULTS[stem][0])
         text = _section(document, "text_config", _DEFAULTS[stem][1])
-        check_tiling(preprocessing.image_size, pair(image["patch_size"]))
+        if image_size:
+            check_tiling(image_size, pair(image["patch_size"]))
         names = read_class_names(document) if architecture.endswith("ForImageClassification") else []
         fields = _image(image, stem, what) | _head(architecture, document, image, len(names))
+        fields["overhang"] = overhangs(preprocessing.image_size, fields["patch_size"])
         config: ImageTextConfig | ViTConfig = ViTConfig(image_size=preprocessing.image_size, **fields)
         reader = None
         if architecture.endswith(("CLIPModel", "SiglipModel")):

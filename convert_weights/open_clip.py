@@ -15,7 +15,7 @@ from convert_weights.options import Options, pair
 from convert_weights.tokenizer_files import Beside, read_tokenizer
 from convert_weights.towers import Description
 from dave_jax.models.image_text import ImageTextConfig
-from dave_jax.models.positions import check_tiling
+from dave_jax.models.positions import check_tiling, overhangs
 from dave_jax.models.preprocess import Preprocessing
 from dave_jax.models.text_config import TextConfig
 from dave_jax.models.tokenizer import Tokenizer
@@ -68,8 +68,10 @@ def describe(document: Mapping[str, Any], *, image_size: tuple[int, int] | None 
         text_fields, cleaning = _text(text, embed_dim, quick), _cleaning(text)
         words = text.get("hf_tokenizer_name", None)
         _check(what, model=model, vision_cfg=vision, text_cfg=text)
-        check_tiling(image_size or size, fields["patch_size"])
-        fields |= {"image_size": image_size or size, "num_classes": 0, "unit_features": True}
+        if image_size:
+            check_tiling(image_size, fields["patch_size"])
+        fields |= {"image_size": image_size or size, "overhang": overhangs(image_size or size, fields["patch_size"])}
+        fields |= {"num_classes": 0, "unit_features": True}
         config = ImageTextConfig(ViTConfig(**fields), TextConfig(**text_fields), logit_bias=logit_bias)
         preprocessing = _preprocessing(document.get("preprocess_cfg") or {}, config.image.image_size)
     except (ArithmeticError, AttributeError, IndexError, KeyError, TypeError) as error:

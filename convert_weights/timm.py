@@ -17,6 +17,7 @@ import numpy as np
 from convert_weights.layouts import dense, norm, parts, patches, tokens, vector
 from convert_weights.options import ACTIVATIONS, NORMS, Options, named, pair
 from convert_weights.table import Entry, convert
+from dave_jax.models.positions import overhangs
 from dave_jax.models.relative import num_entries
 from dave_jax.models.vit_config import ViTConfig, init_params
 from dave_jax.models.vit_positions import RELATIVE, resamplings
@@ -55,7 +56,7 @@ def config_from_options(options: Mapping[str, Any]) -> ViTConfig:
     pooling = read.get("global_pool", "token")
     fc_norm = read.get("fc_norm", pooling == "avg")
     distilled = bool(read.get("distilled", False))
-    read.only("block_fn", "block")
+    post_norm, _ = read.choose("block_fn", "block", {"block": False, "respostblock": True})
     read.only("attn_layer", "attention", "attn", "")
     read.only("embed_layer", "patchembed")
     read.only("pos_embed", "learn")
@@ -68,9 +69,11 @@ def config_from_options(options: Mapping[str, Any]) -> ViTConfig:
     if gated == "packed" and pooling == "map":
         read.problems.append("global_pool='map' with a packed gated MLP is not supported")
     pre_norm = bool(read.get("pre_norm", False))
+    size, patch = pair(read.get("img_size", 224)), pair(read.get("patch_size", 16))
     fields: dict[str, Any] = dict(
-        image_size=pair(read.get("img_size", 224)),
-        patch_size=pair(read.get("patch_size", 16)),
+        image_size=size,
+        patch_size=patch,
+        overhang=overhangs(size, patch),
         width=width,
         depth=int(read.get("depth", 12)),
         num_heads=int(read.get("num_heads", 12)),
@@ -94,7 +97,8 @@ def config_from_options(options: Mapping[str, Any]) -> ViTConfig:
         mlp_norm=bool(read.get("scale_mlp_norm", False)),
         patch_norm=patch_norm,
         patch_norm_eps=float(patch_norm_arguments.get("eps", 1e-6)),
-        layer_scale=bool(read.get("init_values", False)),
+        layer_scale=bool(read.get("init_values", False)) and not post_norm,  # there it is where the norms' scales start
+        post_norm=bool(post_norm),
         pre_norm=pre_norm,
         final_norm="none" if not read.get("final_norm", True) else "pooled" if fc_norm else "tokens",
     )
@@ -110,6 +114,7 @@ def table(config: ViTConfig, *, packed_gate: bool) -> list[Entry]:
         packed_gate: whether a gated MLP's two products are one array in the checkpoint, the gate first.
     """
     block, attention, mlp = "blocks/", "blocks/attention", "blocks/mlp"
+    place = "post_norm" if config.post_norm else "norm"
     rows = [
         *dense("patch_embed.proj", "patch_embedding", patches),
         *norm("patch_embed.norm", "patch_norm"),
@@ -118,14 +123,14 @@ def table(config: ViTConfig, *, packed_gate: bool) -> list[Entry]:
         Entry("dist_token", "distillation_token", tokens),
         Entry("reg_token", "register_tokens", tokens),
         *norm("norm_pre", "pre_norm"),
-        *norm("blocks.{i}.norm1", f"{block}attention_norm"),
+        *norm("blocks.{i}.norm1", f"{block}attention_{place}"),
         *parts("blocks.{i}.attn.qkv", attention, ("query", "key", "value")),
         *norm("blocks.{i}.attn.q_norm", f"{attention}/query_norm"),
         *norm("blocks.{i}.attn.k_norm", f"{attention}/key_norm"),
         *norm("blocks.{i}.attn.norm", f"{attention}/norm"),
         *dense("blocks.{i}.attn.proj", f"{attention}/proj"),
         Entry("blocks.{i}.ls1.gamma", f"{block}attention_scale/scale", vector),
-        *norm("blocks.{i}.norm2", f"{block}mlp_norm"),
+        *norm("blocks.{i}.norm2", f"{block}mlp_{place}"),
         *norm("blocks.{i}.mlp.norm", f"{mlp}/norm"),
         *dense("blocks.{i}.mlp.fc2", f"{mlp}/fc2"),
         Entry("blocks.{i}.ls2.gamma", f"{block}mlp_scale/scale", vector),

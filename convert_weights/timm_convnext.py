@@ -11,7 +11,7 @@ from convert_weights.options import ACTIVATIONS, NORMS, Options
 from convert_weights.table import Entry, convert
 from dave_jax.models.convnext_config import STEMS, ConvNeXtConfig, init_params
 
-_NORMS = NORMS | {f"{name}2d": ours for name, ours in NORMS.items()}
+_NORMS = NORMS | {f"{name}2d": ours for name, ours in NORMS.items()} | {"simplenorm": "deviation_norm", "simplenorm2d": "deviation_norm"}
 
 
 def config_from_options(options: Mapping[str, Any]) -> ConvNeXtConfig:

@@ -1,4 +1,4 @@
-"""timm's `ResNet`, also as ResNeXt, Wide ResNet, ResNet-C and -D: constructor options and state-dict keys."""
+"""timm's `ResNet`, also as ResNeXt, Wide ResNet, ResNet-C and -D, SE-ResNet, ECA-ResNet: constructor options and state-dict keys."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -12,6 +12,7 @@ from convert_weights.table import Entry, convert
 from dave_jax.models.resnet_config import ResNetConfig, init_params
 
 _BLOCKS = {"basicblock": "basic", "bottleneck": "bottleneck"}
+_GATES = {"none": "none", "se": "squeeze", "semodule": "squeeze", "eca": "conv", "ecamodule": "conv"}
 
 
 def config_from_options(options: Mapping[str, Any]) -> ResNetConfig:
@@ -37,7 +38,7 @@ def config_from_options(options: Mapping[str, Any]) -> ResNetConfig:
     activation, _ = read.choose("act_layer", "relu", ACTIVATIONS)
     read.only("norm_layer", "batchnorm2d", "batchnorm")
     read.only("aa_layer", "")
-    read.only("block_args", {})
+    gate, gate_arguments = _gate(read)
     read.only("block_reduce_first", 1)
     read.only("down_kernel_size", 1)
     read.only("global_pool", "avg", "fast")
@@ -51,12 +52,23 @@ def config_from_options(options: Mapping[str, Any]) -> ResNetConfig:
         base_width=int(read.get("base_width", 64)),
         stem_widths=stems.get(stem),
         stem_pool="conv" if read.get("replace_stem_pool", False) else "max",
+        gate=gate,
+        squeeze=float(gate_arguments.get("rd_ratio", 1 / 16)),
         average_down=bool(read.get("avg_down", False)),
         activation=activation,
         num_classes=int(read.get("num_classes", 1000)),
     )
     read.check("ResNet")
     return ResNetConfig(**fields)
+
+
+def _gate(read: Options) -> tuple[str, dict[str, str]]:
+    """The attention over channels that `block_args` names, and its arguments."""
+    given = dict(read.get("block_args", {}))
+    kind, arguments = named(given.pop("attn_layer", "none"))
+    if given or kind not in _GATES or set(arguments) - ({"rd_ratio"} if _GATES.get(kind) == "squeeze" else set()):
+        read.problems.append(f"block_args={read.options['block_args']!r} is not supported; only attn_layer, one of {sorted(_GATES)}")
+    return _GATES.get(kind, "none"), arguments
 
 
 def table(config: ResNetConfig) -> list[Entry]:
@@ -73,6 +85,10 @@ def table(config: ResNetConfig) -> list[Entry]:
             rows += _normed(f"{theirs}.0.conv{i}", f"{theirs}.0.bn{i}", f"{ours}/first/conv{i}", f"{ours}/first/norm{i}")
             block = f"{theirs}.{{i}}"
             rows += _normed(f"{block}.conv{i}", f"{block}.bn{i}", f"{ours}/blocks/conv{i}", f"{ours}/blocks/norm{i}", first=1)
+        for block, place, first in ((f"{theirs}.0", "first", 0), (f"{theirs}.{{i}}", "blocks", 1)):
+            rows.append(Entry(f"{block}.se.conv.weight", f"{ours}/{place}/gate/conv/kernel", np.ravel, first))
+            for i in (1, 2):
+                rows += dense(f"{block}.se.fc{i}", f"{ours}/{place}/gate/fc{i}", first=first)
     return [*rows, *dense("fc", "head")]
 
 

@@ -37,11 +37,13 @@ def probe(arguments: Namespace) -> int:
         names,
         key=jax.random.key(arguments.seed),
         pooling=arguments.pooling,
+        pooled_blocks=arguments.pooled_blocks,
         epochs=arguments.epochs,
         progress=progress,
     )
     result = {field.name: getattr(found, field.name) for field in dataclasses.fields(found) if field.name not in ("model", "accuracies")}
     result |= {"accuracies": found.accuracies.tolist(), "photographs": len(photographs), "classes": names, "pooling": arguments.pooling}
+    result["pooled_blocks"] = arguments.pooled_blocks
     if validation:
         result["validation"] = {"photographs": len(validation), "accuracy": _accuracy(found.model, validation, progress)}
     fitted = dataclasses.replace(found.model, source=f"{model.source}, probe on {len(photographs)} photographs, seed {arguments.seed}")

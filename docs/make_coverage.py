@@ -1,5 +1,6 @@
 """The table of timm's checkpoints in docs/models.md, between its two comments: `python docs/make_coverage.py` writes it anew."""
 
+import json
 import re
 from pathlib import Path
 from typing import Any
@@ -9,6 +10,7 @@ from convert_weights.architectures import architectures
 from dave_jax.models.presets import preset
 
 PAGE = Path(__file__).with_name("models.md")
+PARITY = Path(__file__).with_name("parity.json")
 BEGIN, END = "<!-- made by docs/make_coverage.py -->\n", "<!-- end -->\n"
 
 LINEAGES = {
@@ -60,15 +62,20 @@ def rows() -> dict[str, dict[str, Any]]:
 
 def table() -> str:
     """The rows in Markdown, with their sum."""
-    lines = ["| checkpoints of timm | tags | load by name | not | DAVE's settings |", "| --- | ---: | ---: | --- | --- |"]
+    lines = [
+        "| checkpoints of timm | tags | load by name | not | parity error | DAVE's settings |",
+        "| --- | ---: | ---: | --- | --- | --- |",
+    ]
+    errors = json.loads(PARITY.read_text(encoding="utf-8"))
     tags = 0
     for lineage, row in rows().items():
         names = [f"`{name}`" for name in dict.fromkeys(row["missing"])]
         missing = ", ".join(names if len(names) < 6 else [*names[:3], f"{len(names) - 3} more"])
+        error = "{logits:.0e}, {gradients:.0e}".format(**errors[lineage]) if lineage in errors else ""
         settings = "default: calibrate" if not row["authors"] else f"the authors' for {row['authors']}, else the default"
-        lines.append(f"| {lineage} | {row['tags']} | {row['tags'] - len(row['missing'])} | {missing} | {settings} |")
+        lines.append(f"| {lineage} | {row['tags']} | {row['tags'] - len(row['missing'])} | {missing} | {error} | {settings} |")
         tags += row["tags"]
-    lines.append(f"| all | {tags} | {len(dave.known_models())} | | |")
+    lines.append(f"| all | {tags} | {len(dave.known_models())} | | | |")
     return "\n".join(lines) + "\n"
 
 

@@ -262,6 +262,16 @@ def test_the_table_of_checkpoints_is_what_loads():
     assert made["BEGIN"] + made["table"]() + made["END"] in made["PAGE"].read_text(encoding="utf-8"), "run docs/make_coverage.py"
 
 
+def test_the_errors_in_the_table_are_within_what_the_page_promises():
+    made, measured = (runpy.run_path(str(ROOT / "docs" / f"make_{name}.py")) for name in ("coverage", "parity"))
+    errors = json.loads(made["PARITY"].read_text(encoding="utf-8"))
+    assert {lineage: row["architecture"] for lineage, row in errors.items()} == {
+        lineage: name for lineage, (name, _) in measured["TWINS"].items()
+    }
+    assert set(errors) <= {*made["LINEAGES"], *made["OTHERS"].values()}
+    assert all(0 < row["logits"] < 1e-5 and 0 < row["gradients"] < 1e-4 for row in errors.values())
+
+
 def test_the_card_of_the_embedded_model_is_true():
     card, model = (ROOT / "docs" / "default_model.md").read_text(encoding="utf-8"), dave.load()
     config = model.forward.config

@@ -107,6 +107,9 @@ def add_probe(commands: Any) -> None:
     add_model(probe)
     probe.add_argument("--validation", metavar="DATA", help="other labelled photographs, to measure the accuracy on")
     probe.add_argument("--pooling", choices=("token", "avg", "token_and_mean"), help="of a ViT's tokens (default: the network's own)")
+    probe.add_argument(
+        "--pooled-blocks", type=int, metavar="N", help="take the class tokens of the last N blocks (default: the network's own)"
+    )
     probe.add_argument("--epochs", type=int, default=100, metavar="N", help="passes over the features (default: %(default)s)")
     add_label_field(probe)
     probe.add_argument("-o", "--output", type=Path, required=True, metavar="DIR", help="folder for the model")

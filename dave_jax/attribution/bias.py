@@ -6,6 +6,9 @@ register tokens), and each enters once, so that exactly
     logit = <W_eff, x> + sum over b of <df/db, b>.
 
 The authors of DAVE leave the second term open. It is often most of the logit: `BiasContributions.share` says how much.
+
+Parameters in bfloat16 are widened first, for a sum is complete in the images' type alone: the logit is that of the rounded parameters in
+float32.
 """
 
 import dataclasses
@@ -21,7 +24,7 @@ from jaxtyping import Array, Float
 from dave_jax.attribution.targets import as_cotangents
 from dave_jax.effective.decomposition import Decomposition, gradient, resolve
 from dave_jax.models.model import Forward, Model, check_images, count_classes
-from dave_jax.models.network import Network
+from dave_jax.models.network import Network, in_precision
 from dave_jax.models.traced import Traced
 from dave_jax.models.vit import ViT
 
@@ -80,7 +83,8 @@ def bias_contributions(model: Model, image: ArrayLike, target: Any) -> BiasContr
     """
     image = check_images(jnp.asarray(image)[None], model.preprocessing.image_size)[0]
     cotangents, _ = as_cotangents(jnp.asarray(target)[None], 1, count_classes(model, image.dtype), image.dtype)
-    logit, from_image, per_token = _contributions(model.forward, resolve("effective"), model.params, image, cotangents[0, 0])
+    params = in_precision(model.forward, model.params, "float32", image.dtype)
+    logit, from_image, per_token = _contributions(model.forward, resolve("effective"), params, image, cotangents[0, 0])
     place = None
     if isinstance(model.forward, ViT):
         config = model.forward.config
@@ -116,7 +120,8 @@ def share_and_completeness(
     """
     image = check_images(jnp.asarray(image)[None], model.preprocessing.image_size)[0]
     cotangents, _ = as_cotangents(jnp.asarray(target)[None], 1, count_classes(model, image.dtype), image.dtype)
-    logit, from_image, terms = _contributions(model.forward, resolve(decomposition), model.params, image, cotangents[0, 0])
+    params = in_precision(model.forward, model.params, "float32", image.dtype)
+    logit, from_image, terms = _contributions(model.forward, resolve(decomposition), params, image, cotangents[0, 0])
     total = sum((jnp.sum(term) for term in terms.values()), start=jnp.zeros_like(logit))
     largest = jnp.max(jnp.abs(jnp.stack([logit, from_image, total])))
     return total / logit, jnp.abs(logit - from_image - total) / largest
@@ -167,7 +172,8 @@ def _repeat(path: Path, leaf: Array, vit: ViT) -> Array:
     if path[0] in ("patch_embedding", "patch_norm"):
         return jnp.repeat(leaf[None], patches, axis=0)
     if path[0] == "pre_norm" or (path[0] == "final_norm" and config.final_norm == "tokens"):
-        return jnp.repeat(leaf[None], patches + config.num_prefix, axis=0)
+        earlier = config.pooled_blocks - 1 if path[0] == "final_norm" else 0
+        return jnp.repeat(leaf[None], earlier + config.num_prefix + patches, axis=0)
     return leaf
 
 

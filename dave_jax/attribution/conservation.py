@@ -23,6 +23,7 @@ from dave_jax.attribution.bias import spread_biases
 from dave_jax.attribution.targets import as_cotangents
 from dave_jax.effective.decomposition import Decomposition, resolve
 from dave_jax.models.model import Forward, Model, check_images, count_classes
+from dave_jax.models.network import in_precision
 from dave_jax.models.vit import Intermediates, ViT
 
 AFTER_BLOCKS = ("final_norm", "pool", "projection", "head", "distillation_head")
@@ -73,7 +74,8 @@ def conservation(model: Model, image: ArrayLike, target: Any, decomposition: str
     Terms of biases are along the same decomposition.
 
     Args:
-        model: what predicts. Layers are known for the vision transformers of dave_jax; of other models, the image and the logit.
+        model: what predicts. Layers are known for the vision transformers of dave_jax whose head reads the last block alone; of other
+            models, the image and the logit.
         image: one normalised image Float[h w 3].
         target: a class id, or a cotangent on the logits.
         decomposition: its name or itself.
@@ -87,7 +89,8 @@ def conservation(model: Model, image: ArrayLike, target: Any, decomposition: str
     image = check_images(jnp.asarray(image)[None], model.preprocessing.image_size)[0]
     cotangents, _ = as_cotangents(jnp.asarray(target)[None], 1, count_classes(model, image.dtype), image.dtype)
     rules = resolve(decomposition)
-    relevance, bias = _follow(model.forward, rules, model.params, image, cotangents[0, 0])
+    params = in_precision(model.forward, model.params, "float32", image.dtype)  # as in `bias`
+    relevance, bias = _follow(model.forward, rules, params, image, cotangents[0, 0])
     between = tuple(f"tokens {i}" for i in range(len(relevance) - 2))
     return Conservation(rules.name, ("image", *between, "logit"), relevance, bias)
 
@@ -98,7 +101,7 @@ def _follow(
 ) -> tuple[Float[Array, " states"], Float[Array, " steps"]]:
     """The relevance of every state, and the bias terms between them."""
     biases, fill = spread_biases(forward, params)
-    if not isinstance(forward, ViT):
+    if not isinstance(forward, ViT) or forward.config.pooled_blocks > 1:  # what the head reads is then in more than one state
         logit, pull = jax.vjp(lambda image, biases: jnp.vdot(forward(fill(biases), image, rules), cotangent), image, biases)
         on_image, on_biases = pull(jnp.ones_like(logit))
         total = sum((jnp.vdot(on_biases[path], value) for path, value in biases.items()), start=jnp.zeros_like(logit))

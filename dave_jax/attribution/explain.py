@@ -4,6 +4,8 @@
     sample_i = image * T^T (1 - t) W_eff(x_t)^T cotangent                     one `jax.vjp` through model, noise and transform
     {sample_i} --MAD mean over i--> (h, w, 3) --post-processing--> heat map (h, w)
 
+A network that sees [x, 1 - x] (B-cos) is multiplied by what it sees: `neighbourhood.times_input`.
+
 DAVE, arXiv 2602.06613, eqs. 6 to 9. Images run one after the other, an image's samples in chunks, so memory is set by the chunk. On several
 devices both axes can be spread: pass a mesh.
 """

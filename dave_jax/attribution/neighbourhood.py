@@ -4,6 +4,7 @@ With a mesh axis the samples are spread over its devices: each computes its shar
 """
 
 from collections.abc import Callable
+from functools import partial
 from typing import Any, Literal
 
 import jax
@@ -15,8 +16,9 @@ from dave_jax.attribution.aggregate import AGGREGATIONS, ROBUST_WEIGHTS, mad_bou
 from dave_jax.attribution.chunk import sum_over
 from dave_jax.config import DaveConfig, Scalar
 from dave_jax.effective.decomposition import Decomposition
+from dave_jax.effective.precision import cast, narrow
 from dave_jax.models.model import Forward
-from dave_jax.models.network import in_precision
+from dave_jax.models.network import Encoded, in_half, in_precision
 from dave_jax.sampling.noise import add_noise
 from dave_jax.sampling.samplers import sampler_called
 from dave_jax.sampling.transforms import Transform, apply_transform, pull_back
@@ -55,6 +57,46 @@ def contribution(
         return jax.lax.map(lambda cotangent: pull(cotangent)[0], cotangents, batch_size=together)
     _, pull = jax.vjp(lambda moved: forward(params, moved, rules), neighbour(image))
     return jax.lax.map(lambda cotangent: pull_back(transform, (1.0 - t) * pull(cotangent)[0], "inverse"), cotangents, batch_size=together)
+
+
+def times_input(
+    forward: Forward,
+    rules: Decomposition,
+    kind: Literal["adjoint", "inverse"],
+    params: Any,
+    image: Image,
+    cotangents: Float[Array, "k classes"],
+    transform: Transform | None,
+    noise: Image,
+    t: Scalar,
+    warp_adjoint: Literal["scatter", "gather"] = "scatter",
+) -> Float[Array, "k h w 3"]:
+    """The image times `contribution`. What the input is decides the product: a network that makes channels c of the image (`Encoded`) gets
+
+        sum over the channels j made of one of the image's:  c_j(x) * [T^T (1 - t) d logit / d c_j (c(x_t))]
+
+    which for [x, 1 - x] is the image times `contribution`, and the contribution of the constant one of 1 - x, where it arises.
+    """
+    if not isinstance(forward, Encoded):
+        return image[None] * contribution(forward, rules, kind, params, image, cotangents, transform, noise, t, warp_adjoint)
+    made = cast(params, image.dtype)
+    channels, _ = forward.channels(made, image)
+    moved = image if transform is None else apply_transform(transform, image)
+    seen, _ = forward.channels(made, add_noise(moved, noise, t))
+
+    def logits(seen: Array) -> Array:
+        return narrow(forward.on_channels(params, seen.astype(jnp.bfloat16) if in_half(params) else seen, rules)[0], seen)
+
+    def back(passed: Array) -> Array:
+        if transform is None:
+            return passed
+        if kind == "inverse":
+            return pull_back(transform, passed, kind)
+        return jax.vjp(partial(apply_transform, transform, adjoint=warp_adjoint), channels)[1](passed)[0]
+
+    _, pull = jax.vjp(logits, seen)
+    products = jax.lax.map(lambda cotangent: channels * back((1.0 - t) * pull(cotangent)[0]), cotangents)
+    return products.reshape(*products.shape[:-1], -1, 3).sum(-2)
 
 
 def attribute_image(
@@ -108,8 +150,7 @@ def sample_of(
 
     def sample(number: Integer[Array, ""]) -> Float[Array, "k h w 3"]:
         neighbour = draw(key, number, config, like)
-        passed = contribution(forward, rules, config.pull_back, params, image, cotangents, *neighbour, config.warp_adjoint or "scatter")
-        return image[None] * passed
+        return times_input(forward, rules, config.pull_back, params, image, cotangents, *neighbour, config.warp_adjoint or "scatter")
 
     return sample
 

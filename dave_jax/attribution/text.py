@@ -19,8 +19,10 @@ from jaxtyping import Array, Float, Integer
 
 from dave_jax.attribution.bias import spread_biases
 from dave_jax.effective.decomposition import Decomposition, resolve
+from dave_jax.effective.precision import cast
 from dave_jax.models.image_text import ImageText
 from dave_jax.models.model import Model
+from dave_jax.models.network import in_half
 from dave_jax.models.text import TextTower
 from dave_jax.models.tokenizer import check_texts
 
@@ -87,7 +89,8 @@ def explain_text(model: Model, images: ArrayLike, prompt: str, *, decomposition:
     assert model.tokenizer is not None  # an ImageText has one
     encoded = model.tokenizer.encode(prompt)
     embeddings = model.embed_images(images)
-    logit, scores, bias = _explain(model.towers.text, resolve(decomposition), model.params, ids, embeddings)
+    params = cast(model.params, embeddings.dtype) if in_half(model.params) else model.params  # the parts' sum needs all digits
+    logit, scores, bias = _explain(model.towers.text, resolve(decomposition), params, ids, embeddings)
     sentence = slice(encoded.start, encoded.start + len(encoded.tokens))
     own = scores[:, sentence]
     return TextExplanation(encoded.tokens, own, jnp.sum(scores, axis=1) - jnp.sum(own, axis=1), bias, logit)

@@ -2,7 +2,7 @@
 
 As in `layers`, `output = operator(x) + offset`, and values never depend on the decomposition. Convolutions are products with weights (the
 sites `linear` and `embedding`), batch norm in inference is a constant, max pooling keeps its own derivative, and ConvNeXt V2's response
-norm is a normalisation.
+norm is a normalisation; attention over channels is a gate.
 
 Example:
     >>> from dave_jax.effective.decomposition import effective
@@ -19,8 +19,10 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
+from dave_jax.effective import layers
 from dave_jax.effective.decomposition import Decomposition
 from dave_jax.effective.operators import Chain, Dense, Diagonal, Identity, Operator, Sum
+from dave_jax.effective.precision import narrow, wide
 from dave_jax.effective.tokens import Average, Rearrange
 from dave_jax.effective.windows import AveragePool, Conv, Depthwise, Pick, index_of_maximum
 
@@ -77,6 +79,16 @@ def batch_norm(params: Params, x: FeatureMap, *, eps: float) -> Result:
     return op(x) + (params["bias"] - gain * params["running_mean"])[None, None], op
 
 
+def deviation_norm(params: Params, x: Float[Array, "... width"], decomposition: Decomposition, *, eps: float) -> Result:
+    """`y = gamma * x / sqrt(var(x) + eps)`, var with one less than the width below it: what x is divided by does not see its mean, but the
+    mean stays (timm's `SimpleNorm`).
+    """
+    inverse = jax.lax.rsqrt(jnp.var(wide(x), axis=-1, ddof=1, keepdims=True) + eps)
+    normalise = decomposition.normalisation(Diagonal(inverse, x.shape))
+    scale = Diagonal(wide(params["scale"]).reshape((1,) * (x.ndim - 1) + (-1,)), x.shape)
+    return narrow(scale(normalise(wide(x))), x), Chain((normalise, scale))
+
+
 def response_norm(params: Params, x: FeatureMap, decomposition: Decomposition, *, eps: float = 1e-6) -> Result:
     """`y = x + gamma * n(x) * x + beta`, `n_c = |x_c| / (mean over c' of |x_c'| + eps)`, the norms over the map (arXiv 2301.00808).
 
@@ -89,6 +101,24 @@ def response_norm(params: Params, x: FeatureMap, decomposition: Decomposition, *
     scale = Diagonal(params["scale"][None, None], x.shape)
     op = Sum((Identity(x.shape), scale @ normalise))
     return op(x) + params["bias"][None, None], op
+
+
+def channel_gate(params: Params, x: FeatureMap, decomposition: Decomposition) -> Result:
+    """`y = sigmoid(g(m)) * x`, m the mean of each channel over the map: attention over channels.
+
+    With `fc1` and `fc2` g is a small network, `fc2(relu(fc1(m)))` (squeeze and excitation, arXiv 1709.01507); with `conv` a convolution
+    along the channels, zeros outside, `kernel` of odd length (ECA, arXiv 1910.03151). The gate is the operator.
+    """
+    mean, _ = global_average(x)
+    if "conv" in params:
+        kernel = params["conv"]["kernel"]
+        values = jnp.convolve(mean[0], kernel[::-1], mode="same")[None]
+    else:
+        hidden, _ = layers.dense(params["fc1"], mean, decomposition)
+        hidden, _ = layers.activation(hidden, decomposition, name="relu")
+        values, _ = layers.dense(params["fc2"], hidden, decomposition)
+    op = decomposition.gate(Diagonal(jax.nn.sigmoid(values)[None], x.shape))
+    return op(x), op
 
 
 def max_pool(x: FeatureMap, *, window: int, stride: int, padding: int) -> Result:

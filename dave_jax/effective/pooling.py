@@ -18,10 +18,11 @@ def pool(
     num_heads: int,
     activation_name: str,
     eps: float,
+    num_earlier: int = 0,
     probe: Float[Array, "heads 1 keys"] | None = None,
 ) -> layers.Result:
     """From tokens (n, d) to one (1, d): the class token, the average, or attention pooling (SigLIP's MAP head); or to one of twice the
-    width (1, 2d), the class token beside the average.
+    width (1, 2d), the class token beside the average. Class tokens of earlier blocks stand in front of the class token: (1, kd).
 
     Args:
         params: of attention pooling (`latent`, `attention`, `mlp_norm`, `mlp`); empty for the others.
@@ -32,16 +33,17 @@ def pool(
         num_heads: of attention pooling.
         activation_name: of attention pooling.
         eps: of attention pooling's norm.
+        num_earlier: how many leading tokens are class tokens of earlier blocks; for `token` and `token_and_mean`.
         probe: on attention pooling's matrix: see `layers.mixing`.
     """
-    if kind == "token":
-        op: Operator = Select(x.shape, 0, 1)
-        return op(x), op
-    if kind == "token_and_mean":
-        patches = Select(x.shape, num_prefix, x.shape[0])
-        mean = Chain((patches, Average(patches.out_shape), Pad((1, x.shape[1]), 1, 0)))
-        both = Sum((Chain((Select(x.shape, 0, 1), Pad((1, x.shape[1]), 0, 1))), mean))
-        op = Chain((both, Rearrange(both.out_shape, both.out_shape, (0, 1), (1, 2 * x.shape[1]))))
+    if kind in ("token", "token_and_mean"):
+        op: Operator = Select(x.shape, 0, 1 + num_earlier)
+        if kind == "token_and_mean":
+            patches = Select(x.shape, num_earlier + num_prefix, x.shape[0])
+            mean = Chain((patches, Average(patches.out_shape), Pad((1, x.shape[1]), 1 + num_earlier, 0)))
+            op = Sum((Chain((op, Pad(op.out_shape, 0, 1))), mean))
+        if op.out_shape[0] > 1:
+            op = Chain((op, Rearrange(op.out_shape, op.out_shape, (0, 1), (1, op.out_shape[0] * op.out_shape[1]))))
         return op(x), op
     select = Select(x.shape, num_prefix, x.shape[0]) if num_prefix else Identity(x.shape)
     x = select(x)

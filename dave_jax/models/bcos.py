@@ -27,12 +27,12 @@ from dave_jax.effective.decomposition import Decomposition, resolve
 from dave_jax.effective.operators import Chain, Diagonal, Operator
 from dave_jax.effective.tokens import Average, Rearrange
 from dave_jax.models.bcos_config import BcosViTConfig, Params
-from dave_jax.models.network import Network
+from dave_jax.models.network import Encoded
 from dave_jax.models.positions import check_tiling, sine_cosine_positions
 
 
 @dataclasses.dataclass(frozen=True)
-class BcosViT(Network):
+class BcosViT(Encoded):
     """The forward pass of a configuration: a hashable function of parameters and an image that the patches tile.
 
     Example:

@@ -6,7 +6,7 @@ from typing import Any
 
 MOST = {
     **{"depth": 1000, "num_registers": 1000, "num_classes": 10**6},
-    **{"vocab_size": 10**7, "context_length": 2**14},
+    **{"vocab_size": 10**7, "context_length": 2**14, "stem_widths": 10**6},
     **{"width": 10**6, "widths": 10**7, "mlp_width": 10**7, "mlp_widths": 10**8, "projection": 10**6, "image_size": 2**15},
 }
 """More of them is a broken file rather than a network, and would not end or not fit anywhere."""

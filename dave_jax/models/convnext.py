@@ -14,7 +14,7 @@ from jaxtyping import Array, Float
 
 from dave_jax.effective import layers
 from dave_jax.effective.decomposition import Decomposition, resolve
-from dave_jax.effective.feature_maps import Step, convolution, global_average, in_turn, response_norm
+from dave_jax.effective.feature_maps import Step, convolution, deviation_norm, global_average, in_turn, response_norm
 from dave_jax.effective.operators import Operator
 from dave_jax.models.convnext_config import ConvNeXtConfig, Params
 from dave_jax.models.network import Network
@@ -70,25 +70,24 @@ class ConvNeXt(Network):
             steps.append(partial(layers.activation, decomposition=rules, name=config.activation))
         if config.stem != "patch":
             steps.append(partial(convolution, params["conv2"], decomposition=rules, stride=stride, padding=padding))
-        return in_turn(image, [*steps, partial(layers.norm, params["norm"], decomposition=rules, eps=config.eps)])
+        return in_turn(image, [*steps, self._norm(params["norm"], rules)])
 
     def downsample(self, params: Params, x: Array, rules: Decomposition) -> tuple[Array, Operator]:
         """The map at half the height and width, and the operator to it."""
-        eps = self.config.eps
-        return in_turn(
-            x,
-            [
-                partial(layers.norm, params["norm"], decomposition=rules, eps=eps),
-                partial(convolution, params["conv"], decomposition=rules, stride=2),
-            ],
-        )
+        return in_turn(x, [self._norm(params["norm"], rules), partial(convolution, params["conv"], decomposition=rules, stride=2)])
+
+    def _norm(self, params: Params, rules: Decomposition, eps: float | None = None) -> Step:
+        options: dict[str, Any] = {"decomposition": rules, "eps": eps or self.config.eps}
+        if self.config.norm == "deviation_norm":
+            return partial(deviation_norm, params, **options)
+        return partial(layers.norm, params, **options)
 
     def block(self, params: Params, x: Array, rules: Decomposition, *, padding: int) -> tuple[Array, Operator]:
         """`x + scale(fc2(phi(fc1(norm(conv(x))))))`, V2 with its norm before fc2; and the branch's operator."""
         config, width = self.config, x.shape[-1]
         steps: list[Step] = [
             partial(convolution, params["conv"], decomposition=rules, padding=padding, groups=width),
-            partial(layers.norm, params["norm"], decomposition=rules, eps=config.eps),
+            self._norm(params["norm"], rules),
             partial(layers.dense, params["fc1"], decomposition=rules),
             partial(layers.activation, decomposition=rules, name=config.activation),
         ]
@@ -102,9 +101,9 @@ class ConvNeXt(Network):
 
     def head(self, params: Params, x: Array, rules: Decomposition) -> tuple[Array, Operator]:
         """The logits from the map after the last stage, and the operator from it to them."""
-        config, steps = self.config, [global_average]
-        normalise = partial(layers.norm, params["final_norm"], decomposition=rules, eps=config.final_eps or config.eps)
-        steps.insert(0 if config.final_norm == "positions" else 1, normalise)
+        config = self.config
+        steps: list[Step] = [global_average]
+        steps.insert(0 if config.final_norm == "positions" else 1, self._norm(params["final_norm"], rules, config.final_eps))
         if config.head_width:
             steps += [
                 partial(layers.dense, params["head_hidden"], decomposition=rules),

@@ -30,7 +30,7 @@ class ConvNeXtConfig:
         stem: `patch` (one convolution with a stride of `patch_size`), or two of 3 x 3 with a stride of 2: `overlap`, `overlap_tiered` (the
             first half as wide, in multiples of 8), `overlap_act` (an activation between).
         patch_size: edge of a patch of the stem `patch`, in pixels.
-        norm: `layer_norm` or `rms_norm`.
+        norm: `layer_norm`, `rms_norm` or `deviation_norm` (divided by the deviation, the mean kept).
         eps: of every norm.
         activation: a name of `effective.activations.MULTIPLIERS`.
         response_norm: V2's norm within the MLP.
@@ -62,7 +62,7 @@ class ConvNeXtConfig:
             self,
             allowed={
                 "stem": STEMS,
-                "norm": ("layer_norm", "rms_norm"),
+                "norm": ("layer_norm", "rms_norm", "deviation_norm"),
                 "activation": MULTIPLIERS,
                 "final_norm": ("pooled", "positions"),
             },

@@ -38,7 +38,7 @@ class WithHead:
         return layers.dense(params["head"], features[None], resolve(decomposition))[0][0]
 
 
-def without_head(model: Model, *, pooling: str | None = None) -> Model:
+def without_head(model: Model, *, pooling: str | None = None, pooled_blocks: int | None = None) -> Model:
     """The model whose outputs are the features that its head sees; of images and text, the embeddings of images.
 
     A model of a network that is not ours is taken to have no head.
@@ -46,6 +46,7 @@ def without_head(model: Model, *, pooling: str | None = None) -> Model:
     Args:
         model: a classifier, or a network that has no head.
         pooling: another than the network's own, for a vision transformer: see `ViTConfig`.
+        pooled_blocks: of how many of the last blocks the class token is read, if not the network's own number: see `ViTConfig`.
 
     Raises:
         ValueError: a pooling for a network that is no `ViT`, or one that it cannot have; a B-cos network.
@@ -57,15 +58,18 @@ def without_head(model: Model, *, pooling: str | None = None) -> Model:
     """
     model = model.image_model() if isinstance(model, ImageText) else model
     network: Any = model.forward
-    if pooling is not None and not isinstance(network, ViT):
+    if not (pooling is None and pooled_blocks is None) and not isinstance(network, ViT):
         raise ValueError(
-            f"Only a vision transformer of ours can pool in another way; this is a {type(network).__name__}. Leave pooling out."
+            f"Only a vision transformer of ours can pool in another way; this is a {type(network).__name__}. Leave pooling out, and "
+            "pooled_blocks."
         )
     if family_of(network) is None:
         return dataclasses.replace(model, class_names=None)
     _check_linear(network)
     left_out: set[str] = set(_HEADS)
     changes: dict[str, Any] = {"num_classes": 0}
+    if pooled_blocks is not None:
+        changes["pooled_blocks"] = pooled_blocks
     if pooling is not None and pooling != network.config.pooling:
         changes["pooling"] = pooling
         left_out.add("pool")

@@ -1,4 +1,4 @@
-"""`Network`: what the networks of dave_jax have in common."""
+"""`Network`: what the networks of dave_jax have in common; `Encoded`: those that see something made of the image."""
 
 import abc
 from typing import Any
@@ -8,6 +8,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float
 
 from dave_jax.effective.decomposition import Decomposition
+from dave_jax.effective.operators import Operator
 from dave_jax.effective.precision import cast, narrow
 
 
@@ -29,6 +30,20 @@ class Network(abc.ABC):
         self, params: Any, image: Float[Array, "h w 3"], decomposition: str | Decomposition = "effective"
     ) -> tuple[Float[Array, " classes"], dict[str, Any]]:
         """Logits and the operators that made them."""
+
+
+class Encoded(Network):
+    """A network that sees several channels made of each of the image's, such as [x, 1 - x]: its input is these, not the image."""
+
+    @abc.abstractmethod
+    def channels(self, params: Any, image: Float[Array, "h w 3"]) -> tuple[Float[Array, "h w channels"], Operator]:
+        """What the network sees of an image, three channels after three, and the operator from the image to it."""
+
+    @abc.abstractmethod
+    def on_channels(
+        self, params: Any, channels: Float[Array, "h w channels"], decomposition: str | Decomposition = "effective"
+    ) -> tuple[Float[Array, " classes"], dict[str, Any]]:
+        """Logits of what `channels` returns, and the operators that made them."""
 
 
 def in_half(params: Any) -> bool:

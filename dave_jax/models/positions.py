@@ -112,6 +112,16 @@ def check_tiling(image_size: tuple[int, int], patch_size: tuple[int, int]) -> No
     )
 
 
+def overhangs(image_size: tuple[int, int], patch_size: tuple[int, int]) -> bool:
+    """Whether the patches leave a part of an image over, on the right or below.
+
+    Example:
+        >>> overhangs((384, 384), (14, 14)), overhangs((378, 378), (14, 14))
+        (True, False)
+    """
+    return any(step > 0 and edge >= step and edge % step for edge, step in zip(image_size, patch_size, strict=True))
+
+
 def sine_cosine_positions(grid: tuple[int, int], width: int) -> Float[np.ndarray, "tokens width"]:
     """The position embedding without parameters of MoCo v3 (arXiv 2104.02057): `[sin(w x), cos(w x), sin(w y), cos(w y)]`.
 

@@ -65,6 +65,7 @@ def resampled_at(own: Any, image_size: tuple[int, int]) -> tuple[Any, dict[str, 
     Raises:
         ValueError: patches do not tile the size.
     """
-    check_tiling(image_size, own.patch_size)
+    if image_size != own.image_size:
+        check_tiling(image_size, own.patch_size)
     config = dataclasses.replace(own, image_size=image_size)
     return config, table_resamplings(config, own.image_size) if isinstance(own, SwinConfig) else resamplings(config, own.grid)

@@ -1,4 +1,4 @@
-"""ResNet (arXiv 1512.03385) and its kin: ResNeXt, Wide ResNet, ResNet-C and -D; batch norm in inference.
+"""ResNet (arXiv 1512.03385) and its kin: ResNeXt, Wide ResNet, ResNet-C and -D, SE-ResNet, ECA-ResNet; batch norm in inference.
 
     image -> stem -> max pool -> stage: blocks -> ... -> average -> head -> logits
 
@@ -15,7 +15,7 @@ from jaxtyping import Array, Float
 
 from dave_jax.effective import layers
 from dave_jax.effective.decomposition import Decomposition, resolve
-from dave_jax.effective.feature_maps import Step, average_pool, batch_norm, convolution, global_average, in_turn, max_pool
+from dave_jax.effective.feature_maps import Step, average_pool, batch_norm, channel_gate, convolution, global_average, in_turn, max_pool
 from dave_jax.effective.operators import Chain, Identity, Operator, Sum
 from dave_jax.models.network import Network
 from dave_jax.models.resnet_config import Params, ResNetConfig
@@ -90,6 +90,8 @@ class ResNet(Network):
             steps += self._layer(params, 3, rules)
         else:
             steps = [*self._layer(params, 1, rules, stride=stride), activation, *self._layer(params, 2, rules)]
+        if "gate" in params:
+            steps.append(partial(channel_gate, params["gate"], decomposition=rules))
         y, branch = in_turn(x, steps)
         kept, shortcut = self.shortcut(params["shortcut"], x, rules, stride) if "shortcut" in params else (x, Identity(x.shape))
         y, op = activation(rules.residual(kept, y))

@@ -1,6 +1,7 @@
 """`ResNetConfig`: what a checkpoint's arrays do not say about a ResNet, and parameters to start from."""
 
 import dataclasses
+import math
 from typing import Any
 
 import jax
@@ -29,6 +30,9 @@ class ResNetConfig:
         stem_widths: channels after each convolution of the stem: one of 7 x 7, or three of 3 x 3 (ResNet-C and -D, arXiv 1812.01187).
         stem_pool: `max`, or `conv`, a convolution with batch norm and activation.
         average_down: whether a shortcut with stride averages and then projects (ResNet-D), not projects with a stride.
+        gate: attention over the channels of a block's branch, before the sum: `none`, `squeeze` (SE-ResNet, arXiv 1709.01507) or `conv`
+            (ECA, arXiv 1910.03151).
+        squeeze: hidden width of `squeeze` over the channels, to the nearest multiple of 8.
         activation: a name of `effective.activations.MULTIPLIERS`.
         eps: of every batch norm.
         num_classes: logits; 0 returns the pooled features.
@@ -42,6 +46,8 @@ class ResNetConfig:
     stem_widths: tuple[int, ...] = (64,)
     stem_pool: str = "max"
     average_down: bool = False
+    gate: str = "none"
+    squeeze: float = 1 / 16
     activation: str = "relu"
     eps: float = 1e-5
     num_classes: int = 1000
@@ -49,7 +55,7 @@ class ResNetConfig:
     def __post_init__(self):
         problems = problems_of(
             self,
-            allowed={"blocks": EXPANSION, "stem_pool": ("max", "conv"), "activation": MULTIPLIERS},
+            allowed={"blocks": EXPANSION, "stem_pool": ("max", "conv"), "gate": ("none", "squeeze", "conv"), "activation": MULTIPLIERS},
             least=dict.fromkeys(("depths", "widths", "stem_widths", "groups", "base_width"), 1) | {"num_classes": 0},
         )
         if not len(self.blocks) == len(self.depths) == len(self.widths) > 0:
@@ -61,6 +67,8 @@ class ResNetConfig:
             problems.append("groups and base_width are those of bottlenecks; basic blocks need 1 and 64")
         if not problems and min(map(self.inner_width, range(len(self.depths)))) < 1:
             problems.append(f"base_width {self.base_width} leaves a block of widths {self.widths} without channels")
+        if not 0 < self.squeeze <= 1:
+            problems.append(f"squeeze must lie in 0 to 1, without 0; got {self.squeeze}")
         if problems:
             raise ValueError("This is no ResNet: " + "; ".join(problems) + ".")
 
@@ -76,6 +84,14 @@ class ResNetConfig:
     def stride(self, stage: int) -> int:
         """That of a stage's first block."""
         return 2 if stage else 1
+
+    def gate_size(self, stage: int) -> int:
+        """Hidden width of a `squeeze` gate, or length of a `conv` gate's kernel, in a stage."""
+        channels = self.out_width(stage)
+        if self.gate == "squeeze":
+            return max(8, int(channels * self.squeeze + 4) // 8 * 8)
+        length = int((math.log2(channels) + 1) / 2)
+        return max(length + 1 - length % 2, 3)
 
     def has_projection(self, stage: int) -> bool:
         """Whether the shortcut of a stage's first block projects."""
@@ -99,6 +115,9 @@ def init_params(key: PRNGKeyArray, config: ResNetConfig) -> Params:
     def conv(edge: int, fan_in: int, fan_out: int) -> Params:
         return {"kernel": (2 / (edge * edge * fan_out)) ** 0.5 * normal(edge, edge, fan_in, fan_out)}
 
+    def dense(fan_in: int, fan_out: int) -> Params:
+        return {"kernel": fan_in**-0.5 * normal(fan_in, fan_out), "bias": jnp.zeros(fan_out)}
+
     def norm(size: int) -> Params:
         still = {"bias": jnp.zeros(size), "running_mean": jnp.zeros(size)}
         return {"scale": jnp.ones(size), "running_variance": jnp.ones(size)} | still
@@ -112,8 +131,15 @@ def init_params(key: PRNGKeyArray, config: ResNetConfig) -> Params:
     def block(stage: int, fan_in: int) -> Params:
         inner, out = config.inner_width(stage), config.out_width(stage)
         if config.blocks[stage] == "basic":
-            return chain((3, 3), (fan_in, inner, out), (1, 1))
-        return chain((1, 3, 1), (fan_in, inner, inner, out), (1, config.groups, 1))
+            params = chain((3, 3), (fan_in, inner, out), (1, 1))
+        else:
+            params = chain((1, 3, 1), (fan_in, inner, inner, out), (1, config.groups, 1))
+        size = config.gate_size(stage)
+        if config.gate == "squeeze":
+            params["gate"] = {"fc1": dense(out, size), "fc2": dense(size, out)}
+        elif config.gate == "conv":
+            params["gate"] = {"conv": {"kernel": size**-0.5 * normal(size)}}
+        return params
 
     def stage(index: int) -> Params:
         before, out, depth = config.out_width(index - 1), config.out_width(index), config.depths[index]

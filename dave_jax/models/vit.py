@@ -16,8 +16,10 @@ from jaxtyping import Array, Float
 from dave_jax.effective import layers, pooling
 from dave_jax.effective.decomposition import Decomposition, resolve
 from dave_jax.effective.operators import Chain, Diagonal, Operator, Sum, attention_matrix
+from dave_jax.effective.shifts import Trim
 from dave_jax.effective.tokens import Pad, Select
 from dave_jax.models.network import Network
+from dave_jax.models.stem import embed_through_stem
 from dave_jax.models.vit_config import Params, ViTConfig
 from dave_jax.models.vit_positions import attention_positions
 
@@ -55,12 +57,18 @@ class ViT(Network):
 
         Returns:
             Logits, and a dict: `embedding` (image to tokens), `blocks` (the pair of branch operators of `layers.block`, their arrays
-            stacked on a leading axis of length depth) and `head` (tokens to logits; with a distillation token, the mean of two).
+            stacked on a leading axis of length depth) and `head` (tokens to logits; with a distillation token, the mean of two; with
+            `pooled_blocks`, the earlier class tokens stand in front of the tokens).
         """
         rules = resolve(decomposition)
         tokens, embedding = self.embed(params, image, rules)
-        tokens, blocks = jax.lax.scan(lambda tokens, block: self.block(block, tokens, rules), tokens, params["blocks"])
-        logits, head = self.head(params, tokens, rules)
+
+        def step(tokens, block):
+            after, ops = self.block(block, tokens, rules)
+            return after, (ops, tokens[0] if self.config.pooled_blocks > 1 else None)
+
+        tokens, (blocks, before) = jax.lax.scan(step, tokens, params["blocks"])
+        logits, head = self.head(params, self._pooled(tokens, before), rules)
         return logits, {"embedding": embedding, "blocks": blocks, "head": head}
 
     def intermediates(
@@ -101,7 +109,14 @@ class ViT(Network):
 
         tokens, inside = jax.lax.scan(step, tokens, (params["blocks"], before, mixing))
         tokens = tokens + after
-        return self.head(params, tokens, rules)[0], Intermediates(jnp.concatenate([inside.tokens, tokens[None]]), inside.attention)
+        logits, _ = self.head(params, self._pooled(tokens, inside.tokens[:, 0]), rules)
+        return logits, Intermediates(jnp.concatenate([inside.tokens, tokens[None]]), inside.attention)
+
+    def _pooled(self, tokens: Array, before: Array | None) -> Array:
+        """What the head takes: the tokens, and in front of them the class tokens of earlier blocks, those before each block given."""
+        if self.config.pooled_blocks == 1 or before is None:
+            return tokens
+        return jnp.concatenate([before[1 - self.config.pooled_blocks :], tokens])
 
     def block(
         self, params: Params, tokens: Array, rules: Decomposition, *, probe: Array | None = None
@@ -119,8 +134,17 @@ class ViT(Network):
                 f"The model takes images of shape {(*config.image_size, 3)}; got {image.shape}. "
                 "Resize the image (model.preprocess), or load the model with image_size=(height, width)."
             )
-        tokens, op = layers.patch_embedding(params["patch_embedding"], image, rules, patch_size=config.patch_size)
-        links = [op]
+        links: list[Operator] = []
+        if config.overhang:
+            seen = Trim(image.shape, (config.grid[0] * config.patch_size[0], config.grid[1] * config.patch_size[1]))
+            image = seen(image)
+            links.append(seen)
+        if config.stem_widths:
+            options = {"widths": config.stem_widths, "activation_name": config.activation, "eps": config.eps}
+            tokens, op = embed_through_stem(params, image, rules, **options)
+        else:
+            tokens, op = layers.patch_embedding(params["patch_embedding"], image, rules, patch_size=config.patch_size)
+        links.append(op)
         if config.patch_norm:
             tokens, op = layers.norm(params["patch_norm"], tokens, rules, eps=config.patch_norm_eps)
             links.append(op)
@@ -139,7 +163,10 @@ class ViT(Network):
         return tokens, Chain(tuple(links))
 
     def head(self, params: Params, tokens: Array, rules: Decomposition, *, probe: Array | None = None) -> tuple[Array, Operator]:
-        """The logits from the tokens after the last block, and the operator from these to them; `probe` on attention pooling's matrix."""
+        """The logits from the tokens after the last block, and the operator from these to them; `probe` on attention pooling's matrix.
+
+        With `pooled_blocks`, the class tokens after the earlier of these blocks stand in front of the tokens.
+        """
         config = self.config
         before: tuple[Operator, ...] = ()
         if config.final_norm == "tokens":
@@ -154,6 +181,7 @@ class ViT(Network):
             num_heads=config.pool_num_heads or config.num_heads,
             activation_name=config.activation,
             eps=config.eps,
+            num_earlier=config.pooled_blocks - 1,
             probe=probe,
         )
         links = [op]

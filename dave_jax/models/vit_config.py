@@ -7,15 +7,12 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, PRNGKeyArray
 
-from dave_jax.effective.activations import MULTIPLIERS
-from dave_jax.models.config_checks import problems_of
-from dave_jax.models.positions import RESAMPLINGS
 from dave_jax.models.relative import num_entries
 from dave_jax.models.rotary import Rotary, init_frequencies
+from dave_jax.models.stem import init_stem
+from dave_jax.models.vit_checks import problems_of_vit
 
 Params = dict[str, Any]
-
-MOST_PATCHES = 2**16
 
 
 @dataclasses.dataclass(frozen=True)
@@ -23,8 +20,10 @@ class ViTConfig:
     """What a checkpoint's arrays do not say about a vision transformer.
 
     Attributes:
-        image_size: height and width in pixels; multiples of the patch size.
+        image_size: height and width in pixels; multiples of the patch size, but for `overhang`.
         patch_size: height and width of a patch in pixels.
+        overhang: whether the image may be larger than its patches: what they leave over on the right and below is not seen.
+        stem_widths: channels behind each convolution of a stem (`models.stem`), whose strides together make up a patch; none without.
         width: of a token.
         depth: number of blocks.
         num_heads: attention heads; divides the width.
@@ -38,6 +37,8 @@ class ViTConfig:
         relative_position: whether the scores of attention have a bias for how far apart two tokens are; for one class token in front.
         rotary: how queries and keys are turned by their places; None leaves them.
         pooling: `token`, `avg`, `map` (attention pooling), or `token_and_mean`: the class token beside the mean of the patches (DINOv2).
+        pooled_blocks: of how many of the last blocks the head reads the class token, each behind the final norm and the last block's last
+            (DINO's and DINOv2's evaluations take 4); for `token` and `token_and_mean`.
         pool_prefix: whether `avg` and `map` pool over the prefix tokens too.
         pool_num_heads, pool_mlp_width: of attention pooling, if not those of the blocks.
         norm: `layer_norm` or `rms_norm`.
@@ -62,6 +63,8 @@ class ViTConfig:
 
     image_size: tuple[int, int] = (224, 224)
     patch_size: tuple[int, int] = (16, 16)
+    overhang: bool = False
+    stem_widths: tuple[int, ...] = ()
     width: int = 768
     depth: int = 12
     num_heads: int = 12
@@ -76,6 +79,7 @@ class ViTConfig:
     relative_position: bool = False
     rotary: Rotary | None = None
     pooling: str = "token"
+    pooled_blocks: int = 1
     pool_prefix: bool = False
     pool_num_heads: int | None = None
     pool_mlp_width: int | None = None
@@ -103,41 +107,7 @@ class ViTConfig:
     head_bias: bool = True
 
     def __post_init__(self):
-        problems = problems_of(
-            self,
-            allowed={
-                "position_resampling": RESAMPLINGS,
-                "pooling": ("token", "avg", "map", "token_and_mean"),
-                "norm": ("layer_norm", "rms_norm"),
-                "activation": MULTIPLIERS,
-                "final_norm": ("tokens", "pooled", "none"),
-            },
-            least=dict.fromkeys(("width", "depth", "num_heads", "mlp_width"), 1)
-            | dict.fromkeys(("num_classes", "num_registers", "projection"), 0),
-        )
-        if self.rotary and not problems and (self.width // self.num_heads) % 4:
-            problems.append(f"rotary needs heads of a multiple of 4 channels; got {self.num_heads} heads for width {self.width}")
-        if self.pool_num_heads is not None and (self.pool_num_heads < 1 or self.width % self.pool_num_heads):
-            problems.append(f"pool_num_heads must divide width; got {self.pool_num_heads} heads for width {self.width}")
-        if self.pool_mlp_width is not None and self.pool_mlp_width < 1:
-            problems.append(f"pool_mlp_width must be at least 1; got {self.pool_mlp_width}")
-        if self.relative_position and (not self.class_token or self.num_prefix != 1):
-            problems.append("relative_position needs class_token=True and no other token in front")
-        for size, patch in zip(self.image_size, self.patch_size, strict=True):
-            if patch < 1 or size < patch or size % patch:
-                problems.append(f"image_size must be a multiple of patch_size {self.patch_size}; got {self.image_size}")
-                break
-        else:
-            if self.grid[0] * self.grid[1] > MOST_PATCHES:
-                problems.append(f"image_size must hold at most {MOST_PATCHES} patches; got {self.image_size} of {self.patch_size}")
-        if self.pooling in ("token", "token_and_mean") and not self.class_token:
-            problems.append(f"pooling {self.pooling!r} needs class_token=True")
-        if self.pooling == "token_and_mean" and (self.final_norm == "pooled" or self.pool_prefix):
-            problems.append("pooling 'token_and_mean' needs final_norm 'tokens' or 'none', and pool_prefix=False")
-        if self.distillation_token and (self.pooling != "token" or self.final_norm == "pooled"):
-            problems.append("distillation_token needs pooling 'token' and final_norm 'tokens' or 'none'")
-        if self.distillation_token and (self.projection or self.unit_features):
-            problems.append("distillation_token needs projection=0 and unit_features=False")
+        problems = problems_of_vit(self)
         if problems:
             raise ValueError("This is no vision transformer: " + "; ".join(problems) + ".")
 
@@ -149,7 +119,12 @@ class ViTConfig:
     @property
     def num_features(self) -> int:
         """Width of what the head reads."""
-        return self.projection or (2 * self.width if self.pooling == "token_and_mean" else self.width)
+        return self.projection or self.num_pooled
+
+    @property
+    def num_pooled(self) -> int:
+        """Width of what pooling gives."""
+        return (self.pooled_blocks + (self.pooling == "token_and_mean")) * self.width
 
     @property
     def num_prefix(self) -> int:
@@ -211,9 +186,9 @@ def init_params(key: PRNGKeyArray, config: ViTConfig) -> Params:
 
     rows, columns = config.grid
     patch_values = config.patch_size[0] * config.patch_size[1] * 3
-    params: Params = {
-        "patch_embedding": dense(patch_values, width, config.patch_bias),
-    }
+    params: Params = {"patch_embedding": dense(config.stem_widths[-1] if config.stem_widths else patch_values, width, config.patch_bias)}
+    if config.stem_widths:
+        params["stem"] = init_stem(split(), config.stem_widths)
     if config.position_embedding:
         params["position_embedding"] = normal(rows * columns + config.num_prefix * config.position_on_prefix, width)
     params["blocks"] = jax.tree.map(lambda *leaves: jnp.stack(leaves), *(block() for _ in range(config.depth)))
@@ -238,7 +213,7 @@ def init_params(key: PRNGKeyArray, config: ViTConfig) -> Params:
             "mlp": {"fc1": dense(width, hidden), "fc2": dense(hidden, width)},
         }
     if config.projection:
-        params["projection"] = dense(2 * width if config.pooling == "token_and_mean" else width, config.projection, config.projection_bias)
+        params["projection"] = dense(config.num_pooled, config.projection, config.projection_bias)
     if config.num_classes:
         params["head"] = dense(config.num_features, config.num_classes, config.head_bias)
         if config.distillation_token:

@@ -104,6 +104,7 @@ def linear_probe(
     *,
     key: PRNGKeyArray,
     pooling: str | None = None,
+    pooled_blocks: int | None = None,
     held_out: float = 0.1,
     learning_rates: Sequence[float] = LEARNING_RATES,
     weight_decays: Sequence[float] = WEIGHT_DECAYS,
@@ -123,6 +124,7 @@ def linear_probe(
         class_names: one for each class.
         key: for what is held out, and the order of the steps.
         pooling: of a vision transformer, if not its own: `token_and_mean` is the class token beside the mean of the patches.
+        pooled_blocks: of how many of the last blocks the class token is read, if not the network's own number.
         held_out: the share of each class that chooses the head and is not trained on.
         learning_rates, weight_decays: to try.
         epochs: passes over the features.
@@ -139,7 +141,7 @@ def linear_probe(
         (1.0, ('dark', 'light'))
     """
     ids = _check(labels, class_names, held_out, learning_rates, weight_decays, epochs)
-    network = without_head(model, pooling=pooling)
+    network = without_head(model, pooling=pooling, pooled_blocks=pooled_blocks)
     values = features(network, photos, progress=progress, total=len(ids))
     if len(values) != len(ids):
         raise ValueError(f"There must be one label for each photograph; got {len(ids)} labels for {len(values)} photographs.")

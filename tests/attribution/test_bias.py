@@ -13,7 +13,7 @@ ARCHITECTURES = [
     {},
     {"pooling": "avg", "final_norm": "pooled", "class_token": False, "layer_scale": True},
     {"pooling": "map", "num_registers": 2},
-    {"pooling": "token_and_mean", "num_registers": 1, "layer_scale": True},
+    {"pooling": "token_and_mean", "num_registers": 1, "layer_scale": True, "pooled_blocks": 2, "stem_widths": (4, 6)},
     {"distillation_token": True, "pre_norm": True, "position_on_prefix": False},
     {"norm": "rms_norm", "gated_mlp": True, "activation": "silu", "patch_norm": True, "query_key_norm": True, "mlp_norm": True},
     {"rotary": Rotary("learned"), "relative_position": True, "position_embedding": False, "key_bias": False, "post_norm": True},

@@ -119,3 +119,9 @@ def test_the_table():
     assert lines[0] == ["mine", "relevance", "+", "bias", "+", "residual"]
     assert lines[1:] == [["image", "1", "0.5", "0"], ["tokens", "0", "1.5", "1", "0.5"], ["logit", "3"]]
     assert float(found.relative) == pytest.approx(0.5 / 3.0)
+
+
+def test_of_a_head_on_several_blocks_the_image_and_the_logit(x64):
+    """What it reads of an earlier block does not pass the later ones."""
+    found = dave.conservation(double(depth=3, pooled_blocks=2), PICTURE, 3)
+    assert found.states == ("image", "logit") and float(jnp.abs(found.residual).max()) < 1e-12

@@ -110,7 +110,7 @@ def test_every_array_is_accounted_for(name, tmp_path):
 
 
 def test_the_architectures():
-    assert len(bcos.ARCHITECTURES) - len(TINY) == 12
+    assert len(bcos.ARCHITECTURES) - len(TINY) == 16
     for name, depth, width in (("bcos_vitc_l_patch1_14", 13, 1024), ("bcos_simple_vit_l_patch16_224", 14, 1024)):
         assert (bcos.ARCHITECTURES[name].depth, bcos.ARCHITECTURES[name].width) == (depth, width)
     sizes = {"bcos_simple_vit_ti_patch16_224": 5.80, "bcos_vitc_l_patch1_14": 167.44, "standard_simple_vit_l_patch16_224": 178.10}
@@ -127,7 +127,7 @@ def test_the_architectures():
     [
         ({"architecture": "bcos_simple_vit_x_patch16_224"}, "Near names: bcos_simple_vit_"),
         ({"architecture": "simple_vit_s_patch16_224"}, "names 'simple_vit_s_patch16_224'. Near names: "),
-        ({"architecture": "standard_vitc_s_patch1_14"}, "plain ViTs with a convolutional stem are not supported"),
+        ({"architecture": "vitc_s_patch1_14"}, "names 'vitc_s_patch1_14'. Near names: "),
         ({"num_classes": 0}, "num_classes must be a whole number, 1 to 1000000; got 0"),
         ({"num_classes": 3, "label_names": ["a"]}, "label_names must be a list of one name for each class"),
         ({"logit_bias": "0"}, "logit_bias must be a number; got '0'"),

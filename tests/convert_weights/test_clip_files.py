@@ -114,6 +114,20 @@ def test_a_folder_of_open_clip(tmp_path):
     assert hub.load(tmp_path, image_size=24).forward.image.config.grid == (6, 6)
 
 
+def test_images_that_patches_leave_pixels_of():
+    sized = {"size": {"shortest_edge": 18}, "crop_size": 18, "image_processor_type": "CLIPImageProcessor"}
+    theirs = huggingface_clip.describe(TINY | {"vision_config": TINY["vision_config"] | {"image_size": 18}}, sized)
+    opened = open_clip.describe({"model_cfg": OPEN | {"vision_cfg": OPEN["vision_cfg"] | {"image_size": 18}}})
+    for read in (theirs, opened):
+        image = read.config.image
+        assert (image.image_size, image.grid, image.overhang) == ((18, 18), (4, 4), True)
+        assert read.preprocessing.image_size == (18, 18)
+    with pytest.raises(ValueError, match="must be a multiple of the patch size"):
+        open_clip.describe({"model_cfg": OPEN}, image_size=(18, 18))
+    with pytest.raises(ValueError, match="must be a multiple of the patch size"):
+        huggingface_clip.describe(TINY, SIXTEEN, image_size=(18, 18))
+
+
 def test_weights_of_transformers_come_first(tmp_path):
     """Repositories of open_clip often hold both."""
     params = write(tmp_path)

@@ -153,10 +153,11 @@ def test_architectures_by_name():
 @pytest.mark.parametrize(
     ("document", "message"),
     [
-        ({"architecture": "seresnet50"}, "block_args={'attn_layer': 'se'} is not supported"),
+        ({"architecture": "resnet18", "model_args": {"block_args": {"attn_layer": "cbam"}}}, "only attn_layer, one of .*'eca'.*'se'"),
+        ({"architecture": "senet154"}, "block_reduce_first=2 is not supported"),
         ({"architecture": "resnetaa50"}, "aa_layer='AvgPool2d' is not supported"),
         ({"architecture": "resnet50_gn"}, "norm_layer='groupnorm' is not supported"),
-        ({"architecture": "convnext_zepto_rms"}, "norm_layer 'simplenorm' is none of"),
+        ({"architecture": "convnext", "model_args": {"norm_layer": "batchnorm2d"}}, "norm_layer 'batchnorm2d' is none of"),
         ({"architecture": "convnext", "model_args": {"norm_layer": "LayerNorm2d(eps=0.1)"}}, "has arguments; only norm_eps is read"),
         ({"architecture": "resnet18", "model_args": {"depth": 3}}, "timm's ResNet .*unknown option depth=3"),
         ({"architecture": "convnext_atto", "model_args": {"patch_size": 8}}, "patch_size=8 is not supported"),

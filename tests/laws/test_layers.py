@@ -46,8 +46,8 @@ def _map_pool():
     return {"latent": _normal(20, 1, D), "attention": _attention(), "mlp_norm": _norm(21), "mlp": {"fc1": _dense(22), "fc2": _dense(23)}}
 
 
-def _pool(kind, params=None):
-    options = dict(kind=kind, num_prefix=2, num_heads=2, activation_name="gelu", eps=1e-6)
+def _pool(kind, params=None, **more):
+    options = dict(kind=kind, num_prefix=2, num_heads=2, activation_name="gelu", eps=1e-6) | more
     return lambda x, rules: pooling.pool(params() if params else {}, x, rules, **options)
 
 
@@ -84,6 +84,8 @@ LAYERS = {
     "average pool": _pool("avg"),
     "attention pool": _pool("map", _map_pool),
     "class token beside the average": _pool("token_and_mean"),
+    "class tokens": _pool("token", num_earlier=2),
+    "class tokens beside the average": _pool("token_and_mean", num_earlier=1),
 } | {name: lambda x, rules, name=name: layers.activation(x, rules, name=name) for name in MULTIPLIERS}
 
 
@@ -137,6 +139,7 @@ def test_gradient_is_not_effective():
         pytest.param({"pooling": "avg", "final_norm": "pooled", "class_token": False}, marks=pytest.mark.slow),
         pytest.param({"pooling": "map", "num_registers": 2, "layer_scale": True}, marks=pytest.mark.slow),
         pytest.param({"pooling": "token_and_mean", "num_registers": 1}, marks=pytest.mark.slow),
+        pytest.param({"pooling": "token_and_mean", "depth": 4, "pooled_blocks": 3, "stem_widths": (4, 6)}, marks=pytest.mark.slow),
         pytest.param({"distillation_token": True, "pre_norm": True, "patch_bias": False}, marks=pytest.mark.slow),
         pytest.param(
             {"norm": "rms_norm", "gated_mlp": True, "activation": "silu", "patch_norm": True, "query_key_norm": True},
@@ -155,7 +158,11 @@ def test_model_gradient_is_the_product_of_its_operators(options, x64):
     vit: ViT = model.forward
     logits, operators = vit.operators(params, image)
     result = operators["head"].transpose()(cotangent[None])
+    earlier, result = jnp.split(result, [vit.config.pooled_blocks - 1])
     for index in reversed(range(vit.config.depth)):
+        row = index - vit.config.depth + vit.config.pooled_blocks
+        if 0 <= row < len(earlier):
+            result = result.at[0].add(earlier[row])
         attention, mlp = jax.tree.map(lambda leaf, index=index: leaf[index], operators["blocks"])
         result = result + mlp.transpose()(result)
         result = result + attention.transpose()(result)

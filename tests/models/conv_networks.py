@@ -24,6 +24,7 @@ CONFIGS = {
         base_width=32,
         stem_widths=(3, 4, 6),
         average_down=True,
+        gate="squeeze",
         activation="silu",
         num_classes=5,
     ),
@@ -103,6 +104,8 @@ def plain_resnet(config: ResNetConfig, params, x):
             y = act(norm(p["norm1"], _conv(p["conv1"], x)))
             y = act(norm(p["norm2"], _conv(p["conv2"], y, stride, 1, config.groups)))
             y = norm(p["norm3"], _conv(p["conv3"], y))
+        if "gate" in p:
+            y = y * jax.nn.sigmoid(_dense(p["gate"]["fc2"], jax.nn.relu(_dense(p["gate"]["fc1"], y.mean((0, 1), keepdims=True)))))
         if "shortcut" in p:
             if config.average_down and stride == 2:
                 total, count = (jax.lax.reduce_window(a, 0.0, jax.lax.add, (2, 2, 1), (2, 2, 1), "SAME") for a in (x, jnp.ones_like(x)))

@@ -9,10 +9,14 @@ import pytest
 
 import dave_jax as dave
 from dave_jax.attribution.baselines.bcos import BcosInherent
+from dave_jax.attribution.neighbourhood import times_input
+from dave_jax.effective.decomposition import resolve
 from dave_jax.models.bcos import BcosViT
 from dave_jax.models.bcos_config import BcosViTConfig, constants, init_params
 from dave_jax.models.positions import sine_cosine_positions
 from dave_jax.models.resize import at_image_size
+from dave_jax.sampling.noise import add_noise
+from dave_jax.sampling.transforms import Transform, apply_transform, pull_back
 
 SIZE = (12, 8)
 SMALL = {"width": 8, "depth": 2, "num_heads": 2, "mlp_width": 12, "num_classes": 5, "temperature": 0.5}
@@ -116,10 +120,46 @@ def test_only_b_cos_networks_have_an_inherent_map():
         BcosInherent()(other, image()[None], [0])
 
 
+STILL = {"noise_alpha": 0.0, "flip_probability": 0.0, "rotation": 0.0, "shift": 0.0, "scale_min": 1.0, "scale_max": 1.0}
+
+
+def test_explain_multiplies_by_all_six_channels(x64):
+    """Without averaging its attributions are the inherent map, and complete but for two constants."""
+    network, found = model("simple"), everything("simple")
+    on_channels, target = found["effective"]["channels"], found["target"]
+    config = dave.DaveConfig(num_samples=1, **STILL)
+    raw = dave.explain(network, image()[None], target[None], key=jax.random.key(0), config=config, raw=True)[0]
+    np.testing.assert_allclose(raw, (found["seen"] * on_channels).reshape(*SIZE, 2, 3).sum(-2), rtol=0, atol=1e-12)
+    np.testing.assert_allclose(raw.sum(-1), BcosInherent()(network, image()[None], target[None], raw=True)[0], rtol=0, atol=1e-12)
+    terms = dave.bias_contributions(network, image(), target).terms
+    constants = terms["logits/bias"] + terms["position_embedding"]
+    np.testing.assert_allclose(raw.sum(), np.vdot(found["effective"]["logits"], target) - constants, rtol=1e-12)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("kind", ["adjoint", "inverse"])
+def test_of_a_neighbour_the_six_channels_go_back_as_the_three_do(kind, x64):
+    """The derivative for x alone is `effective_transformation`; that of the constant one is what a picture of ones has, moved as x is."""
+    network, draw = model("simple"), np.random.default_rng(3)
+    noise, matrix = jnp.asarray(draw.standard_normal((*SIZE, 3))), jnp.array([[0.9, 0.1, 0.4], [-0.2, 1.1, 0.3], [0.0, 0.0, 1.0]])
+    rules, target, x, t = resolve("effective"), jnp.eye(5)[:1], image(), jnp.asarray(0.1)
+    found = times_input(network.forward, rules, kind, network.params, x, target, Transform(matrix), noise, t)[0]
+    three = dave.effective_transformation(network, x, 0, matrix=matrix, noise=noise, t=t, pull_back=kind)
+    moved = add_noise(apply_transform(Transform(matrix), x), noise, t)
+    seen = network.forward.channels(network.params, moved)[0]
+    on_seen = jax.grad(lambda seen: network.forward.on_channels(network.params, seen)[0][0])(seen)
+    constant = (1 - t) * pull_back(Transform(matrix), on_seen[..., 3:], kind)
+    np.testing.assert_allclose(found, x * three + constant, rtol=0, atol=1e-12)
+    assert float(jnp.abs(constant).max()) > 0.1 * float(jnp.abs(found).max())
+
+
 @pytest.mark.slow
 def test_explain():
     maps = dave.explain(model("stem"), image()[None], [2], key=jax.random.key(0))
-    assert maps.shape == (1, *SIZE) and bool(jnp.isfinite(maps).all()) and float(maps.max()) == 1.0
+    assert maps.shape == (1, *SIZE) and bool(jnp.isfinite(maps).all()) and float(maps.max()) == pytest.approx(1.0, rel=1e-6)
+    half = dave.DaveConfig(num_samples=2, noise_alpha=0.05, precision="bfloat16")
+    rounded = dave.explain(model("stem"), image()[None], [2], key=jax.random.key(0), config=half)
+    assert rounded.dtype == maps.dtype and float(jnp.corrcoef(maps.ravel(), rounded.ravel())[0, 1]) > 0.9
 
 
 def test_a_file(tmp_path):

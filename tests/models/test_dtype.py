@@ -81,6 +81,17 @@ def test_methods_compute_in_the_images_type():
     np.testing.assert_allclose(found, expected, atol=1e-5 * float(jnp.abs(expected).max()))
 
 
+def test_contributions_are_complete_in_the_images_type():
+    model, whole = half(tiny_model()), widened(tiny_model())
+    found, expected = (dave.bias_contributions(one, IMAGES[0], 2) for one in (model, whole))
+    assert_same(found.terms, expected.terms)
+    assert found.logit == expected.logit and found.image == expected.image and found.place.dtype == jnp.float32
+    assert float(dave.completeness(model, IMAGES[0], 2)) < 1e-5
+    np.testing.assert_array_equal(*(dave.conservation(one, IMAGES[0], 2).residual for one in (model, whole)))
+    text = dave.explain_text(half(tiny_image_text()), IMAGES, "a cat")
+    assert text.scores.dtype == jnp.float32 and float(text.residual.max()) < 1e-5
+
+
 def test_what_changes_a_model_keeps_its_type():
     model = half(tiny_model())
     features = without_head(model)

@@ -56,6 +56,30 @@ def test_pooling_is_for_vision_transformers():
     function = dave.Model.from_function(lambda image: image.sum((0, 1)), preprocessing=dave.Preprocessing(image_size=(4, 4)))
     with pytest.raises(ValueError, match="Leave pooling out"):
         without_head(function, pooling="avg")
+    with pytest.raises(ValueError, match="Leave pooling out, and pooled_blocks"):
+        without_head(function, pooled_blocks=2)
+
+
+def test_class_tokens_of_more_blocks_end_in_those_of_fewer(key):
+    model = tiny_model(depth=4)
+    images = jax.random.normal(key, (2, 16, 16, 3))
+    one, two, four = (without_head(model, pooled_blocks=count).logits(images) for count in (1, 2, 4))
+    assert (one.shape, two.shape, four.shape) == ((2, 16), (2, 32), (2, 64))
+    np.testing.assert_allclose(two[:, 16:], one, atol=1e-6)
+    np.testing.assert_allclose(four[:, 32:], two, atol=1e-6)
+    cut = dataclasses.replace(model, params=model.params | {"blocks": jax.tree.map(lambda leaf: leaf[:2], model.params["blocks"])})
+    cut = dataclasses.replace(cut, forward=dave.ViT(dataclasses.replace(model.forward.config, depth=2)))
+    np.testing.assert_allclose(four[:, 16:32], without_head(cut).logits(images), atol=1e-6)
+
+
+def test_a_head_on_four_blocks_is_saved_whole(tmp_path, key):
+    features = without_head(tiny_model(depth=4, num_registers=1), pooling="token_and_mean", pooled_blocks=4)
+    model = with_head(features, np.asarray(jax.random.normal(key, (5 * 16, 2))), np.zeros(2, np.float32), ("cat", "dog"))
+    dave.save(model, tmp_path)
+    images = jax.random.normal(key, (1, 16, 16, 3))
+    again = dave.load(tmp_path)
+    assert again.forward == model.forward and again.forward.config.pooled_blocks == 4
+    np.testing.assert_array_equal(again.logits(images), model.logits(images))
 
 
 @pytest.mark.parametrize("options", [{"pooling": "map"}, {"pooling": "token", "num_registers": 1}])
@@ -72,6 +96,8 @@ def test_what_cannot_be_another_head():
         without_head(tiny_model(), pooling="map")
     with pytest.raises(ValueError, match="does not fit 'token_and_mean'"):
         without_head(tiny_model(projection=6), pooling="token_and_mean")
+    with pytest.raises(ValueError, match="pooled_blocks must be at most depth; got 3 of 2"):
+        without_head(tiny_model(), pooled_blocks=3)
     config = dave.BcosViTConfig(patch_size=(4, 4), width=16, depth=1, num_heads=2, mlp_width=8, num_classes=3)
     bcos = dave.Model(bcos_config.init_params(jax.random.key(0), config), dave.BcosViT(config), preprocessing=dave.Preprocessing((16, 16)))
     for attempt in (lambda: without_head(bcos), lambda: with_head(bcos, np.ones((3, 2)), np.zeros(2))):

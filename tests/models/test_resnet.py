@@ -16,6 +16,8 @@ SMALL = {"blocks": ("basic",), "depths": (1,), "widths": (4,), "stem_widths": (4
         ({"blocks": ("plain",)}, r"blocks is one of \['basic', 'bottleneck'\]; got \('plain',\)"),
         ({"activation": "mish"}, "activation is one of"),
         ({"stem_pool": "avg"}, "stem_pool is one of"),
+        ({"gate": "se"}, r"gate is one of \['none', 'squeeze', 'conv'\]; got 'se'"),
+        ({"squeeze": 0.0}, "squeeze must lie in 0 to 1, without 0; got 0.0"),
         ({"depths": (1, 1)}, "one entry for each stage; they have 1, 2 and 1"),
         ({"depths": (0,)}, r"depths must be at least 1; got \(0,\)"),
         ({"widths": (-4,)}, "widths must be at least 1"),

@@ -20,6 +20,7 @@ from dave_jax.models.model import Model
 from dave_jax.models.positions import resample_positions
 from dave_jax.models.preprocess import Preprocessing
 from dave_jax.models.vit import ViT
+from dave_jax.testing import tiny_model
 
 
 @pytest.fixture
@@ -188,6 +189,16 @@ def test_stored_images_that_the_patches_do_not_tile_are_told_with_the_file(model
     rewrite(path, preprocessing=dataclasses.asdict(model.preprocessing) | {"image_size": [16, 17]})
     with pytest.raises(ValueError, match=r"model\.safetensors': image_size .* must be a multiple of the patch size"):
         store.read(path)
+
+
+def test_images_that_patches_leave_pixels_of(tmp_path):
+    model = tiny_model(image_size=(18, 23), overhang=True)
+    image = np.random.default_rng(0).standard_normal((1, 18, 23, 3), np.float32)
+    store.save(model, tmp_path)
+    np.testing.assert_array_equal(store.read(tmp_path).logits(image), model.logits(image))
+    np.testing.assert_array_equal(store.read(tmp_path, image_size=(16, 20)).logits(image[:, :16, :20]), model.logits(image))
+    with pytest.raises(ValueError, match=r"multiple of the patch size \(4, 4\); got \(17, 20\)"):
+        store.read(tmp_path, image_size=(17, 20))
 
 
 def test_a_scale_that_does_not_fit_its_kernel_is_named(model, tmp_path):

@@ -24,6 +24,9 @@ OPTIONS = [
     {"pooling": "avg", "pool_prefix": True, "num_classes": 0, "activation": "gelu_tanh"},
     {"pooling": "map", "num_registers": 1, "final_norm": "none", "activation": "relu"},
     {"pooling": "token_and_mean", "num_registers": 1, "layer_scale": True, "num_classes": 4},
+    {"pooling": "token_and_mean", "num_registers": 1, "pooled_blocks": 2, "depth": 3},
+    {"pooled_blocks": 2, "final_norm": "none", "image_size": (18, 23), "overhang": True},
+    {"stem_widths": (4, 4, 6), "eps": 1e-3, "activation": "silu"},
     {"distillation_token": True, "pre_norm": True, "patch_bias": False, "qkv_bias": False, "proj_bias": False},
     {"norm": "rms_norm", "gated_mlp": True, "activation": "silu", "query_key_norm": True, "attention_norm": True, "mlp_norm": True},
     {
@@ -91,6 +94,18 @@ def slow_vit(params, image, config):
         return dense(p["fc2"], maybe_norm(p, "norm", hidden))
 
     (rows, columns), (height, width) = config.grid, config.patch_size
+    for number, channels in enumerate(config.stem_widths, 1):
+        p, stride = params["stem"][f"conv{number}"], 2 if channels > image.shape[-1] else 1
+        padded = np.pad(image, ((1, 1), (1, 1), (0, 0)))
+        image = np.array(
+            [
+                [np.einsum("abi,abio->o", padded[i : i + 3, j : j + 3], p["kernel"]) + p["bias"] for j in range(0, image.shape[1], stride)]
+                for i in range(0, image.shape[0], stride)
+            ]
+        )
+        p = params["stem"][f"norm{number}"]
+        image = phi(p["scale"] * (image - image.mean()) / np.sqrt(image.var() + config.eps) + p["bias"])
+        height = width = 1
     tokens = []
     for i in range(rows):
         for j in range(columns):
@@ -102,6 +117,7 @@ def slow_vit(params, image, config):
     if not config.position_on_prefix:
         position = [np.zeros(config.width)] * len(prefix) + position
     tokens = [maybe_norm(params, "pre_norm", token + place) for token, place in zip(prefix + tokens, position, strict=True)]
+    class_tokens = []
     for depth in range(config.depth):
         p = jax.tree.map(lambda leaf, depth=depth: leaf[depth], params["blocks"])
         for name in ("attention", "mlp"):
@@ -110,15 +126,17 @@ def slow_vit(params, image, config):
             branch = [maybe_norm(p, f"{name}_post_norm", change) for change in branch]
             scale = p[f"{name}_scale"]["scale"] if f"{name}_scale" in p else 1
             tokens = [token + scale * change for token, change in zip(tokens, branch, strict=True)]
+        class_tokens.append(tokens[0])
+    class_tokens = class_tokens[config.depth - config.pooled_blocks : -1]
     if config.final_norm == "tokens":
-        tokens = [norm(params["final_norm"], token) for token in tokens]
+        tokens, class_tokens = ([norm(params["final_norm"], token) for token in some] for some in (tokens, class_tokens))
     pooled_over = tokens if config.pool_prefix else tokens[len(prefix) :]
     if config.pooling == "token":
-        pooled = tokens[0]
+        pooled = np.concatenate([*class_tokens, tokens[0]])
     elif config.pooling == "avg":
         pooled = sum(pooled_over) / len(pooled_over)
     elif config.pooling == "token_and_mean":
-        pooled = np.concatenate([tokens[0], sum(pooled_over) / len(pooled_over)])
+        pooled = np.concatenate([*class_tokens, tokens[0], sum(pooled_over) / len(pooled_over)])
     else:
         heads = config.pool_num_heads or config.num_heads
         (pooled,) = attend(params["pool"]["attention"], params["pool"]["latent"], pooled_over, heads)
@@ -160,7 +178,7 @@ def test_equals_slow_version(options, x64):
 
 def test_every_option_is_compared():
     tried = set().union(*OPTIONS)
-    others = {"width", "depth", "num_heads", "mlp_width", "position_resampling"}  # the last is for loading; see test_positions.py
+    others = {"width", "num_heads", "mlp_width", "position_resampling"}  # the last is for loading; see test_positions.py
     assert {field.name for field in dataclasses.fields(ViTConfig)} - tried == others
 
 
@@ -231,6 +249,13 @@ def test_one_error_lists_all_that_is_wrong():
         ({"class_token": False, "pooling": "token_and_mean"}, "pooling 'token_and_mean' needs class_token=True"),
         ({"pooling": "token_and_mean", "final_norm": "pooled"}, "pooling 'token_and_mean' needs final_norm 'tokens' or 'none'"),
         ({"pooling": "token_and_mean", "pool_prefix": True}, "pooling 'token_and_mean' needs .* pool_prefix=False"),
+        ({"stem_widths": (4, 4, 6)}, r"strides making up patch_size \(16, 16\); got \(4, 4, 6\)"),
+        ({"pooled_blocks": 0}, "pooled_blocks must be at least 1; got 0"),
+        ({"pooled_blocks": 13}, "pooled_blocks must be at most depth; got 13 of 12"),
+        ({"pooled_blocks": 2, "pooling": "avg"}, "pooled_blocks needs pooling 'token' or"),
+        ({"pooled_blocks": 2, "final_norm": "pooled"}, "pooled_blocks needs .* final_norm 'tokens' or"),
+        ({"pooled_blocks": 2, "distillation_token": True}, "pooled_blocks needs distillation_token=False"),
+        ({"pooled_blocks": 2, "projection": 8}, "pooled_blocks needs .* projection=0"),
         ({"position_resampling": "linear"}, r"position_resampling is one of \['antialiased', 'bicubic', 'corners'\]"),
         ({"num_heads": 0}, "num_heads must be at least 1"),
         ({"num_heads": 128, "rotary": Rotary()}, "rotary needs heads of a multiple of 4 channels; got 128 heads"),

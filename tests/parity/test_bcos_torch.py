@@ -24,12 +24,14 @@ from dave_jax.models.vit_config import ViTConfig
 pytestmark = pytest.mark.parity
 
 SIZES = {"width": 24, "depth": 2, "num_heads": 3, "mlp_width": 40}
+PLAIN = {"class_token": False, "pooling": "avg", "final_norm": "pooled", "eps": 1e-5, "qkv_bias": False}
 TINY = {
     "bcos_tiny_simple": BcosViTConfig(**SIZES, patch_size=(4, 4)),
     "bcos_tiny_stem": BcosViTConfig(**SIZES, patch_size=(1, 1), stem_widths=(8, 16, 16, 24)),
-    "standard_tiny": ViTConfig(**SIZES, patch_size=(4, 4), class_token=False, pooling="avg", final_norm="pooled", eps=1e-5, qkv_bias=False),
+    "standard_tiny": ViTConfig(**SIZES, patch_size=(4, 4), **PLAIN),
+    "standard_tiny_stem": ViTConfig(**SIZES, patch_size=(4, 4), stem_widths=(8, 8, 16), **PLAIN),
 }
-REAL = ("bcos_simple_vit_ti_patch16_224", "bcos_vitc_ti_patch1_14", "standard_simple_vit_ti_patch16_224")
+REAL = ("bcos_simple_vit_ti_patch16_224", "bcos_vitc_ti_patch1_14", "standard_simple_vit_ti_patch16_224", "standard_vitc_ti_patch1_14")
 LOGITS = {"bcos_tiny_stem": {"logit_bias": -1.5, "logit_temperature": 0.25}} | {name: {"logit_bias": 0.0} for name in REAL}
 """Of random B-cos networks the logits are small, and the bias of their training would hide errors."""
 
@@ -40,7 +42,7 @@ def build(config, name: str, classes: int, bias: float, temperature: float) -> t
     """Their network, with random norms and biases too."""
     sizes = {"width": config.width, "depth": config.depth, "num_heads": config.num_heads, "hidden": config.mlp_width, "classes": classes}
     stem = getattr(config, "stem_widths", ())
-    vit = Vit(bcos=name.startswith("bcos"), patch=config.patch_size[0], stem=stem, **sizes)
+    vit = Vit(bcos=name.startswith("bcos"), patch=1 if stem else config.patch_size[0], stem=stem, **sizes)
     generator = torch.Generator().manual_seed(0)
     with torch.no_grad():
         for parameter in vit.parameters():

@@ -1,5 +1,7 @@
 """Small random timm ResNets against their conversions: values, gradients, effective transformations, and every architecture's arrays."""
 
+from functools import partial
+
 import pytest
 
 pytest.importorskip("torch")
@@ -7,6 +9,7 @@ pytest.importorskip("timm")
 
 import timm
 from conv_twins import check_arrays, check_saved, check_twins, kinds
+from timm.layers import SEModule
 from timm.models.resnet import BasicBlock, Bottleneck, ResNet
 
 pytestmark = pytest.mark.parity
@@ -23,6 +26,9 @@ CASES = {
     "rs": {"block": "Bottleneck", "stem_type": "deep", "stem_width": 8, "replace_stem_pool": True, "avg_down": True},
     "mixed": {"block": ["BasicBlock", "Bottleneck", "BasicBlock", "Bottleneck"]},
     "features": {"block": "BasicBlock", "num_classes": 0},
+    "squeeze": {"block": "Bottleneck", "block_args": {"attn_layer": "se"}},
+    "squeeze_more": {"block": "BasicBlock", "block_args": {"attn_layer": "SEModule(rd_ratio=0.25)"}, "channels": (8, 40, 56, 72)},
+    "eca": {"block": "BasicBlock", "block_args": {"attn_layer": "eca"}, "channels": (4, 8, 64, 128)},
 }
 
 
@@ -31,7 +37,9 @@ def test_twins(case, size, x64):
     options = SMALL | CASES[case]
     block = options["block"]
     arguments = options | {"block": BLOCKS[block] if isinstance(block, str) else [BLOCKS[kind] for kind in block]}
-    check_twins("resnet", ResNet(**arguments), options, size)
+    if isinstance(options.get("block_args"), dict) and "SEModule" in options["block_args"]["attn_layer"]:
+        arguments["block_args"] = {"attn_layer": partial(SEModule, rd_ratio=0.25)}
+    check_twins("resnet", ResNet(**arguments), options, size, effective="block_args" not in options)
 
 
 def test_a_real_one(x64):

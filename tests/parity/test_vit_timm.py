@@ -22,6 +22,7 @@ import torch
 from timm.models.deit import VisionTransformerDistilled
 from timm.models.vision_transformer import VisionTransformer
 from torch_reference import frozen, logits_and_gradient, randomise
+from vit_twins import check_saved
 
 from convert_weights.timm import config_from_options, params_from_arrays
 from dave_jax.effective import layers
@@ -131,8 +132,9 @@ def test_the_cases_cover_every_option():
     constant = {field.name for field in dataclasses.fields(ViTConfig) if len({getattr(config, field.name) for config in configs}) == 1}
     of_eva = {"position_embedding", "relative_position", "rotary", "key_bias", "pool_num_heads", "pool_mlp_width"}
     of_eva |= {"mlp_layer_scale", "post_norm"}  # test_eva_timm.py and test_beit_timm.py
+    below = {"overhang", "pooled_blocks", "stem_widths"}  # the last test here, test_dino_heads.py, test_bcos_torch.py
     of_clip = {"projection", "projection_bias", "unit_features", "head_bias"}  # test_clip_transformers.py, test_open_clip.py
-    assert constant == {"width", "position_resampling"} | of_eva | of_clip  # resampling in test_huggingface.py
+    assert constant == {"width", "position_resampling"} | of_eva | of_clip | below  # resampling in test_huggingface.py
     assert {config.activation for config in configs} == set(MULTIPLIERS)
     assert {f"{config.pooling} {config.final_norm}" for config in configs} >= {
         *("token tokens", "token pooled", "avg tokens", "avg pooled", "avg none", "map tokens", "map pooled"),
@@ -281,3 +283,11 @@ def test_attention(normed):
             return self.attention(x / 3.0)
 
     check_layer(ours, Scaled(module), Scaled(frozen(module)), x, cotangent, 5e-6)
+
+
+@pytest.mark.parametrize(
+    ("name", "size"),
+    [("vit_base_patch16_rpn_224", 16), ("vit_so400m_patch14_siglip_384", 18), ("vit_so400m_patch14_siglip_gap_384", 19)],
+)
+def test_norms_behind_branches_and_pixels_that_patches_leave_over(name, size, tmp_path):
+    check_saved(name, tmp_path, img_size=size)

@@ -76,6 +76,12 @@ def _norm(bcos: bool, width: int) -> nn.Module:
     return Norm(width) if bcos else nn.LayerNorm(width)
 
 
+def _stem_layers(bcos: bool, fan_in: int, fan_out: int) -> tuple[nn.Module, nn.Module, nn.Module]:
+    if bcos:
+        return UnitConv(fan_in, fan_out), Norm(fan_out, over_map=True), nn.Identity()
+    return nn.Conv2d(fan_in, fan_out, 3, 2 if fan_out > fan_in else 1, 1), nn.GroupNorm(1, fan_out), nn.GELU()
+
+
 class Attention(nn.Module):
     def __init__(self, bcos: bool, width: int, num_heads: int):
         super().__init__()
@@ -125,7 +131,7 @@ class Vit(nn.Module):
     def __init__(self, *, bcos: bool, patch: int, stem: tuple[int, ...], width: int, depth: int, num_heads: int, hidden: int, classes: int):
         super().__init__()
         widths = (6 if bcos else 3, *stem)
-        parts = [layer for i, out in enumerate(stem) for layer in (UnitConv(widths[i], out), Norm(out, over_map=True), nn.Identity())]
+        parts = [layer for i, out in enumerate(stem) for layer in _stem_layers(bcos, widths[i], out)]
         embedding = OrderedDict(conv_stem=nn.Sequential(*parts)) if stem else OrderedDict()
         embedding |= OrderedDict(cut=Patches(patch), linear=_linear(bcos, patch * patch * widths[-1], width))
         self.to_patch_embedding = nn.Sequential(embedding)

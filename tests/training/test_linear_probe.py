@@ -78,7 +78,8 @@ def test_features_do_not_depend_on_the_batch():
 
 def test_a_probe_is_saved_and_loaded(tmp_path, key):
     photos, labels = photographs(12)
-    found = linear_probe(tiny_model(), photos, labels, NAMES, key=key, pooling="token_and_mean", epochs=2)
+    found = linear_probe(tiny_model(), photos, labels, NAMES, key=key, pooling="token_and_mean", pooled_blocks=2, epochs=2)
+    assert found.model.params["head"]["kernel"].shape == (3 * 16, 3)
     dave.save(found.model, tmp_path)
     images = found.model.preprocess(photos[:2])
     np.testing.assert_array_equal(dave.load(tmp_path).logits(images), found.model.logits(images))

@@ -4,7 +4,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, PRNGKeyArray
 
-from dave_jax.attribution.baselines.upsample import as_vit, check_kind, patch_grid, upsample
+from dave_jax.attribution.baselines.upsample import as_vit, check_kind, enlarged
 from dave_jax.attribution.bias import on_patches, spread_biases
 from dave_jax.attribution.method import Method, settings
 from dave_jax.effective.decomposition import Decomposition, resolve
@@ -63,7 +63,7 @@ class FullGradPlus(Method):
             scores = jnp.sum((inside.tokens * token_gradient)[:-1], axis=(0, 2))[config.num_prefix :]
             scores = scores + sum(on_patches(path, bias_gradients[path] * bias, vit) for path, bias in biases.items())
             pixels = config.patch_size[0] * config.patch_size[1]
-            spread = upsample(patch_grid(scores, vit), config.image_size, self.upsampling) / pixels
+            spread = enlarged(scores, vit, self.upsampling) / pixels
             return jnp.sum(image * image_gradient, axis=-1) + spread
 
         return jax.lax.map(one, cotangents)  # one target after the other: gradients of all biases and tokens are large

@@ -4,6 +4,7 @@ import abc
 import difflib
 
 import jax
+import jax.numpy as jnp
 from jaxtyping import Array, Float, PRNGKeyArray
 
 from dave_jax.attribution.method import Method
@@ -54,6 +55,15 @@ def patch_grid(scores: Float[Array, "*batch tokens"], vit: ViT) -> Float[Array, 
     return scores[..., -rows * columns :].reshape(*scores.shape[:-1], rows, columns)
 
 
+def enlarged(scores: Float[Array, "*batch tokens"], vit: ViT, kind: str) -> Float[Array, "*batch h w"]:
+    """The scores of the patches as maps of the image's size: zero where no patch is (`ViTConfig.overhang`)."""
+    grids, size, patch = patch_grid(scores, vit), vit.config.image_size, vit.config.patch_size
+    covered = grids.shape[-2] * patch[0], grids.shape[-1] * patch[1]
+    rest = [(0, whole - part) for whole, part in zip(size, covered, strict=True)]
+    flat = jax.vmap(lambda grid: jnp.pad(upsample(grid, covered, kind), rest))(grids.reshape(-1, *grids.shape[-2:]))
+    return flat.reshape(*grids.shape[:-2], *size)
+
+
 def as_vit(forward: Forward, method: str) -> ViT:
     """The forward pass of a vision transformer of ours, whose tokens and attention matrices are known.
 
@@ -89,5 +99,9 @@ class TokenMethod(Method):
     ) -> Float[Array, "k h w"]:
         """Maps of one image."""
         vit = as_vit(forward, type(self).__name__)
-        grids = patch_grid(self.scores(vit, params, image, cotangents), vit)
-        return jax.vmap(lambda grid: upsample(grid, vit.config.image_size, self.upsampling))(grids)
+        if vit.config.pooled_blocks > 1:
+            raise ValueError(
+                f"{type(self).__name__} follows the tokens of the last block, and this head reads the class tokens of "
+                f"{vit.config.pooled_blocks}. Use a method that needs only logits and gradients (InputTimesGradient), or pooled_blocks=1."
+            )
+        return enlarged(self.scores(vit, params, image, cotangents), vit, self.upsampling)

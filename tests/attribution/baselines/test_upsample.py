@@ -5,6 +5,7 @@ import numpy as np
 import pytest
 from vit_twin import random_model
 
+import dave_jax as dave
 from dave_jax.attribution.baselines.chefer import GenericAttention
 from dave_jax.attribution.baselines.full_gradient import FullGradPlus
 from dave_jax.attribution.baselines.upsample import as_vit, patch_grid, upsample
@@ -51,6 +52,21 @@ def test_other_models_have_no_tokens():
         with pytest.raises(TypeError, match=f"{type(method).__name__} looks at the tokens .* those of function are not known"):
             method(model, jnp.ones((1, 16, 16, 3)), [0])
     assert as_vit(random_model().forward, "any").config.depth == 2
+
+
+def test_maps_are_zero_where_no_patch_is():
+    model = dave.testing.tiny_model(image_size=(18, 23), overhang=True)
+    image = jnp.asarray(np.random.default_rng(0).standard_normal((18, 23, 3)), jnp.float32)
+    for method in (GenericAttention(), FullGradPlus()):
+        signed = method(model, image[None], [0], raw=True)[0]
+        assert signed.shape == (18, 23) and float(jnp.abs(signed[:16, :20]).min()) > 0.0
+        np.testing.assert_array_equal(signed[16:], 0.0)
+        np.testing.assert_array_equal(signed[:, 20:], 0.0)
+
+
+def test_a_head_on_several_blocks_has_no_last_token():
+    with pytest.raises(ValueError, match=r"GenericAttention follows the tokens of the last block, and this head reads .* of 2"):
+        GenericAttention()(dave.testing.tiny_model(pooled_blocks=2), jnp.ones((1, 16, 16, 3)), [0])
 
 
 @pytest.mark.parametrize("make", [lambda: GenericAttention(upsampling="bilinar"), lambda: FullGradPlus(upsampling="bilinar")])
