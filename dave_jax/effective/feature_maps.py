@@ -111,7 +111,7 @@ def channel_gate(params: Params, x: FeatureMap, decomposition: Decomposition) ->
     """
     mean, _ = global_average(x)
     if "conv" in params:
-        kernel = params["conv"]["kernel"]
+        kernel = narrow(params["conv"]["kernel"], mean)
         values = jnp.convolve(mean[0], kernel[::-1], mode="same")[None]
     else:
         hidden, _ = layers.dense(params["fc1"], mean, decomposition)

@@ -11,6 +11,7 @@ divided by a small number. gamma = 0 is the gradient. Where D = 0 the gradient i
 
 import dataclasses
 from functools import partial
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -102,7 +103,7 @@ class GammaDense(Dense):
     in_shape: Shape
     gamma: float
 
-    def __call__(self, x):
+    def __call__(self, x) -> Any:
         """`x W`."""
         return _product(self.gamma, x, narrow(self.kernel, x))
 

@@ -9,7 +9,7 @@ import pytest
 
 import dave_jax as dave
 from dave_jax.effective.precision import cast
-from dave_jax.models import bcos, bcos_config, convnext, convnext_config, swin, swin_config
+from dave_jax.models import bcos, bcos_config, convnext, convnext_config, resnet, resnet_config, swin, swin_config
 from dave_jax.models.network import in_half, in_precision
 from dave_jax.models.rotary import Rotary
 from dave_jax.testing import tiny_image_text, tiny_model
@@ -40,6 +40,11 @@ NETWORKS = {
     "swin v2": lambda: network(swin_config, swin.Swin, swin_config.SwinConfig((16, 16), width=8, version=2, num_classes=3, **STAGES)),
     "convnext": lambda: network(
         convnext_config, convnext.ConvNeXt, convnext_config.ConvNeXtConfig((1, 2), (6, 8), (3, 3), response_norm=True, num_classes=5)
+    ),
+    "resnet with gates": lambda: network(
+        resnet_config,
+        resnet.ResNet,
+        resnet_config.ResNetConfig(("basic",) * 2, (1, 3), (6, 8), stem_widths=(6,), num_classes=5, gate="conv"),
     ),
     "b-cos": lambda: network(
         bcos_config,
