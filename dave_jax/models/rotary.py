@@ -14,6 +14,7 @@ import math
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax.typing import DTypeLike
 from jaxtyping import Array, Float, PRNGKeyArray
 
 from dave_jax.effective.rotation import Rotation
@@ -87,7 +88,7 @@ def rotation(
     num_heads: int,
     head_width: int,
     frequencies: Float[Array, "2 heads pairs"] | None = None,
-    dtype: jnp.dtype = jnp.float32,
+    dtype: DTypeLike = jnp.float32,
 ) -> Rotation:
     """The operator on queries or keys (heads, prefix and patches, c).
 

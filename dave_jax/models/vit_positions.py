@@ -4,6 +4,7 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 import jax.numpy as jnp
+from jax.typing import DTypeLike
 
 from dave_jax.models.positions import resample_positions
 from dave_jax.models.relative import relative_bias, resample_relative
@@ -14,7 +15,7 @@ RELATIVE = "blocks/attention/relative_position"
 """The path of the tables of relative position bias."""
 
 
-def attention_positions(params: Mapping[str, Any], config: ViTConfig, dtype: Any = jnp.float32) -> dict[str, Any]:
+def attention_positions(params: Mapping[str, Any], config: ViTConfig, dtype: DTypeLike = jnp.float32) -> dict[str, Any]:
     """The rotation of queries and keys and the bias of the scores, those that the network has: keywords of `layers.attention`.
 
     Args:

@@ -218,7 +218,7 @@ def test_the_padding_that_files_name(tmp_path):
         ({"architectures": ["CLIPTextModel"]}, "one of .*'CLIPModel'"),
         ({"vision_config": {"hidden_act": "mish", "patch_size": 4}}, "hidden_act must be one of"),
         ({"vision_config": 3}, "laid out as transformers"),
-        ({"vision_config": {"patch_size": 5}}, "multiple of the patch size"),
+        ({"vision_config": {"patch_size": 20}}, "must be a multiple of patch_size"),
         ({"vision_config": {"num_hidden_layers": 10**9, "image_size": 16, "patch_size": 4}}, "depth must be at most"),
         ({"text_config": {"vocab_size": 10**12}}, "vocab_size must be at most"),
         ({"text_config": {"max_position_embeddings": 10**12}}, "context_length must be at most"),

@@ -9,7 +9,7 @@ from dave_jax.models.presets import preset
 
 def test_known_models():
     every = hub.known_models()
-    assert len(every) == len(set(every)) == 650  # 654 that dave_jax builds, without four that are not on the hub
+    assert len(every) == len(set(every)) == 686  # 690 that dave_jax builds, without four that are not on the hub
     assert "deit3_base_patch16_224.fb_in1k" in every and "vit_huge_patch14_gap_224.in1k_ijepa" not in every
     assert hub.known_models("deit3_small*in1k") == [name for name in every if name.startswith("deit3_small") and name.endswith("in1k")]
     assert hub.known_models("dinov2") == [name for name in every if "dinov2" in name]
