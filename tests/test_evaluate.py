@@ -47,6 +47,7 @@ def evaluate(place, monkeypatch):
 FEW = ["--methods", "input_x_gradient,edge", "--min-confidence", "0", "--max-images", "2", "--mosaics", "1"]
 
 
+@pytest.mark.slow
 def test_the_command_writes_what_its_page_shows(evaluate, place, capsys):
     assert evaluate("photos", *FEW, "--metrics", "gridpg,energypg,deletion", "-o", "results") == 0
     printed = capsys.readouterr()

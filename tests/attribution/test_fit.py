@@ -47,6 +47,7 @@ def test_gathering_warp_is_refused_where_it_is_not_exact():
     assert adjoint(scale_max=1.9, rotation=1.0) == "gather"
 
 
+@pytest.mark.slow
 def test_half_precision_is_near(images):
     """Eight bits: a map of eight samples of a random network correlates to more than 0.99."""
     full, half = attribution(images), attribution(images, precision="bfloat16")

@@ -214,7 +214,7 @@ def test_devices_share_samples_where_images_are_few(devices, images, samples, ex
 @pytest.mark.parametrize(
     ("way", "method", "settings", "accounted"),
     [
-        ({"method": "smoothgrad"}, methods["smoothgrad"], {"settings.type": "SmoothGrad"}, True),
+        pytest.param({"method": "smoothgrad"}, methods["smoothgrad"], {"settings.type": "SmoothGrad"}, True, marks=pytest.mark.slow),
         ({"method": Rollout()}, Rollout(), {"settings.type": "Rollout"}, False),
         pytest.param(
             {"method": "dave_gradient"}, Dave(decomposition="gradient"), {"decomposition": "gradient"}, True, marks=pytest.mark.slow

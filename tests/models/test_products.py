@@ -55,7 +55,7 @@ NETWORKS = {
 }
 
 
-@pytest.mark.parametrize("name", NETWORKS)
+@pytest.mark.parametrize("name", [pytest.param(name, marks=() if name in ("vit", "swin v2") else pytest.mark.slow) for name in NETWORKS])
 def test_logits_are_near_in_every_family(name):
     """Nothing meets a rounded kernel but a product that is made for it: under strict promotion it would raise."""
     params, forward = NETWORKS[name]()
@@ -67,6 +67,7 @@ def test_logits_are_near_in_every_family(name):
     assert 0 < float(jnp.abs(logits - expected).max()) < 0.03 * float(jnp.abs(expected).max())
 
 
+@pytest.mark.slow
 def test_only_products_are_rounded():
     """Nearer to float32 than half precision of everything is, from parameters of either type."""
     model = tiny_model()

@@ -77,6 +77,7 @@ def test_the_traced_twin_has_the_same_derivative(name, rules):
     assert_close(everything(name)[rules], everything(name)[f"plain {rules}"])
 
 
+@pytest.mark.slow
 def test_the_effective_transformation_is_the_product_of_the_operators(name):
     assert_close(everything(name)["product"], everything(name)["effective"])
 

@@ -114,7 +114,7 @@ def test_the_effective_transformation_is_the_product_of_the_operators(version):
         np.testing.assert_allclose(values, found["values"]["gradient"], rtol=0, atol=1e-12)
 
 
-@pytest.mark.parametrize("version", [1, 2])
+@pytest.mark.parametrize("version", [1, pytest.param(2, marks=pytest.mark.slow)])
 def test_completeness_and_the_terms_of_biases(version, x64):
     network = model(version)
     assert float(dave.completeness(network, image(), 1)) < 1e-12

@@ -53,6 +53,7 @@ def test_lattice_points_keep_their_digits(key):
     np.testing.assert_allclose(step, other, atol=1e-6)
 
 
+@pytest.mark.slow
 def test_the_sampler_of_the_config_is_used(key):
     model, images = tiny_model(), jax.random.normal(key, (1, 16, 16, 3))
     maps = {name: dave.explain(model, images, [1], key=key, config=dataclasses.replace(model.config, sampler=name)) for name in SAMPLERS}
