@@ -155,7 +155,7 @@ def controls(forward, params, image, cotangent, drawn):
 @jax.jit
 def explained(samples, others):
     """The share of the samples' variance, over all pixels, that is gone beside the best multiple of `others` at each pixel."""
-    x, y = (values.sum(-1) - values.sum(-1).mean(0) for values in (samples, others))
+    x, y = (values.sum(-1) - values.sum(-1).mean(0, keepdims=True) for values in (samples, others))
     gone = jnp.mean(x * y, axis=0) ** 2 / jnp.maximum(jnp.mean(y * y, axis=0), 1e-30)
     return jnp.sum(gone) / jnp.sum(jnp.mean(x * x, axis=0))
 
