@@ -3,8 +3,8 @@
     python benchmarks/compare_torch.py --output benchmarks/results
 
 1. The PyTorch side (`torch_dave.py`) must reproduce the recordings of the authors' own code, where they lie beside the project.
-2. On every model both sides must agree: W_eff of each sample, the MAD mean over them, the heat map. PyTorch gets the transforms and the
-   noise that `explain` draws.
+2. On every model both sides must agree: W_eff of each sample (PyTorch's in double precision, so that one side's rounding is tested and not
+   two), the MAD mean over them, the heat map. PyTorch gets the transforms and the noise that `explain` draws.
 3. Two fresh processes, one for each side, explain the same images by turns. PyTorch gets its samples ready made; `explain` draws its own
    in the time that is taken.
 

@@ -3,9 +3,9 @@
     python benchmarks/samplers.py --model ../shared/models/vit_s14_photos98 --data ../shared/images --output benchmarks/results
 
 For each photograph a reference: the MAD mean of many independent samples. Then runs of few samples, each with randomness of its own, by
-every sampler of `dave_jax.sampling.samplers` and by those tried here, which the package does not offer. Their maps, averaged in several
-ways, are held against the reference: correlation of the heat maps, and overlap of the highest tenth of the pixels. The two halves of the
-reference against each other say how certain it is itself.
+every sampler of `dave_jax.sampling.samplers` and of `tried_samplers.py`. Their maps, averaged in several ways, are held against the
+reference: correlation of the heat maps, and overlap of the highest tenth of the pixels. The two halves of the reference against each other
+say how certain it is itself.
 
 Two more ways to lower the variance need no runs of their own, and are told from the reference's samples: how much of it a control variate
 takes away, and what levels drawn in proportion to their standard deviation would save in a plain mean.
@@ -26,6 +26,7 @@ import jax.numpy as jnp
 import numpy as np
 from context import context, write
 from photographs import choose
+from tried_samplers import TRIED
 
 import dave_jax as dave
 from dave_jax.attribution.aggregate import AGGREGATIONS, ROBUST_WEIGHTS, mad_bounds, mad_mean
@@ -34,83 +35,10 @@ from dave_jax.attribution.postprocess import postprocess
 from dave_jax.effective.decomposition import resolve
 from dave_jax.evaluation.data import read
 from dave_jax.evaluation.similarity import pearson, top_overlap
-from dave_jax.sampling.samplers import SAMPLERS, Neighbour, lattice, lattice_point, level_of
-from dave_jax.sampling.transforms import (
-    Transform,
-    about_centre,
-    apply_transform,
-    draw_uniforms,
-    pull_back,
-    stretch,
-    transform_at,
-    translation,
-)
+from dave_jax.sampling.samplers import SAMPLERS
+from dave_jax.sampling.transforms import apply_transform, pull_back
 
 CHUNK = 64 if jax.default_backend() != "cpu" else 4
-
-
-def _pair(number):
-    """The pair that a sample belongs to, and +1 or -1 for its first and second."""
-    return number // 2, 1.0 - 2.0 * (number % 2).astype(float)
-
-
-def _pair_level(number, config, image):
-    half = dataclasses.replace(config, num_samples=max(1, (config.num_samples + 1) // 2), chunk_size=None)
-    return level_of(number // 2, half, image)
-
-
-def _parts(key, number, image, *, even: bool):
-    """Numbers for a transform, and noise, of one number; `even` takes them from the lattice."""
-    point_key, noise_key = jax.random.split(key)
-    noise = jax.random.normal(jax.random.fold_in(noise_key, number), image.shape, image.dtype)
-    return lattice_point(point_key, number) if even else draw_uniforms(jax.random.fold_in(point_key, number)), noise
-
-
-def antithetic(key, number, config, image, *, even=False):
-    """Pairs that share transform and level, with noise of opposite signs."""
-    pair, sign = _pair(number)
-    uniforms, noise = _parts(key, pair, image, even=even)
-    return Neighbour(transform_at(uniforms, config, *image.shape[:2]), sign.astype(image.dtype) * noise, _pair_level(number, config, image))
-
-
-def mirrored(key, number, config, image, *, even=False, opposite=False):
-    """Pairs of which the second is the mirror image of the first; `opposite` turns its noise's sign too."""
-    pair, sign = _pair(number)
-    uniforms, noise = _parts(key, pair, image, even=even)
-    height, width = image.shape[:2]
-    flip = about_centre(stretch(sign, 1.0), height, width)
-    matrix = flip @ transform_at(uniforms, config, height, width).matrix
-    noise = jnp.where(sign < 0, -noise[:, ::-1] if opposite else noise[:, ::-1], noise)
-    return Neighbour(Transform(matrix), noise, _pair_level(number, config, image))
-
-
-def lattice_opposite(key, number, config, image):
-    """A transform of its own for each sample, from the lattice; the noise of two consecutive ones has opposite signs."""
-    pair, sign = _pair(number)
-    neighbour, (_, noise) = lattice(key, number, config, image), _parts(key, pair, image, even=False)
-    return neighbour._replace(noise=sign.astype(image.dtype) * noise)
-
-
-def whole_shifts(key, number, config, image):
-    """Flips and shifts by whole pixels only: no interpolation, and another neighbourhood."""
-    uniforms, noise = _parts(key, number, image, even=True)
-    height, width = image.shape[:2]
-    flip = about_centre(stretch(jnp.where(uniforms[0] < config.flip_probability, -1.0, 1.0), 1.0), height, width)
-    shift = jnp.round(config.shift * (2.0 * uniforms[3:5] - 1.0) * jnp.array([width, height], float))
-    return Neighbour(Transform(translation(*shift) @ flip), noise, level_of(number, config, image))
-
-
-CANDIDATES = {
-    "antithetic": antithetic,
-    "mirrored": mirrored,
-    "mirrored_opposite": functools.partial(mirrored, opposite=True),
-    "lattice_antithetic": functools.partial(antithetic, even=True),
-    "lattice_mirrored": functools.partial(mirrored, even=True),
-    "lattice_mirrored_opposite": functools.partial(mirrored, even=True, opposite=True),
-    "lattice_opposite": lattice_opposite,
-    "whole_shifts": whole_shifts,
-}
-
 
 AVERAGES = {name: AGGREGATIONS[name] for name in ("mad_mean", "biweight", "mean", "median")}
 PILOTS = (16, 32, 64, 128, 256, 512)
@@ -265,7 +193,7 @@ def main(arguments: list[str] | None = None) -> dict[str, Any]:
     model = dave.load(given.model) if given.model else dave.load()
     if given.noise_alpha is not None:
         model = dataclasses.replace(model, config=dataclasses.replace(model.config, noise_alpha=given.noise_alpha))
-    everything = SAMPLERS | CANDIDATES
+    everything = SAMPLERS | TRIED
     samplers = everything if given.samplers == "all" else {name: everything[name] for name in given.samplers.split(",")}
     counts = tuple(int(count) for count in given.counts.split(","))
     chosen = choose(read(given.data, model, skip_unknown=True), model, given.photographs, given.confidence, 0)

@@ -11,12 +11,15 @@ from dave_jax.config import Scalar
 Samples = Float[Array, "samples ..."]
 Map = Float[Array, "..."]
 
+BLOCK_BYTES = 2**18
+"""Of a block of the samples, on a CPU: what fits in a core's cache."""
+
 
 def lower_median(samples: Samples, count: int | Integer[Array, ""] | None = None) -> Map:
     """The median over the first axis; of an even number of values the lower of the two in the middle, as `torch.median`.
 
     A selection, not a sort: the bits of the answer are found from the highest down by counting how many values lie below, on integers that
-    order as the floats do. On a CPU about four times faster than `jnp.sort` for fifty samples. Values must not be NaN.
+    order as the floats do. Values must not be NaN.
 
     Args:
         samples: shape (samples, ...).
@@ -31,15 +34,35 @@ def lower_median(samples: Samples, count: int | Integer[Array, ""] | None = None
     top = jnp.array(1 << (bits - 1), integer)
     raw = jax.lax.bitcast_convert_type(samples, integer)
     ordered = jnp.where(raw >= top, ~raw, raw | top)
-    rank = ((samples.shape[0] if count is None else count) - 1) // 2
+    rank = jnp.asarray(((samples.shape[0] if count is None else count) - 1) // 2)
+    found = jax.lax.platform_dependent(ordered, rank, cpu=_select_by_blocks, default=_select)
+    return jax.lax.bitcast_convert_type(jnp.where(found >= top, found ^ top, ~found), samples.dtype)
+
+
+def _select(ordered: Integer[Array, "samples ..."], rank: Integer[Array, ""]) -> Integer[Array, "..."]:
+    """The value over the first axis that has `rank` values below it, of unsigned integers."""
+    bits, kind = jnp.iinfo(ordered.dtype).bits, ordered.dtype
+    top = jnp.array(1 << (bits - 1), kind)
 
     def fix_bit(i, found):
-        candidate = found | (top >> i.astype(integer))
+        candidate = found | (top >> i.astype(kind))
         below = jnp.sum(ordered < candidate[None], axis=0)
         return jnp.where(below <= rank, candidate, found)
 
-    found = jax.lax.fori_loop(0, bits, fix_bit, jnp.zeros(samples.shape[1:], integer))
-    return jax.lax.bitcast_convert_type(jnp.where(found >= top, found ^ top, ~found), samples.dtype)
+    return jax.lax.fori_loop(0, bits, fix_bit, jnp.zeros(ordered.shape[1:], kind))
+
+
+def _select_by_blocks(ordered: Integer[Array, "samples ..."], rank: Integer[Array, ""]) -> Integer[Array, "..."]:
+    """`_select` of some elements after the other: all samples of a block stay in a core's cache while their bits are found."""
+    flat = ordered.reshape(len(ordered), -1)
+    size = flat.shape[1]
+    block = min(size, max(1, BLOCK_BYTES // (len(ordered) * ordered.dtype.itemsize)))
+    padded = jnp.pad(flat, ((0, 0), (0, -size % block)))
+
+    def select(start):
+        return _select(jax.lax.dynamic_slice_in_dim(padded, start, block, axis=1), rank)
+
+    return jax.lax.map(select, jnp.arange(0, padded.shape[1], block)).reshape(-1)[:size].reshape(ordered.shape[1:])
 
 
 def mad_mean(samples: Samples, threshold: Scalar = 2.5) -> Map:

@@ -18,9 +18,9 @@ from dave_jax.config import DaveConfig, Scalar
 from dave_jax.effective.decomposition import Decomposition
 from dave_jax.effective.precision import cast, narrow
 from dave_jax.models.model import Forward
-from dave_jax.models.network import Encoded, in_half, in_precision
+from dave_jax.models.network import Encoded, Network, in_half, in_precision
 from dave_jax.sampling.noise import add_noise
-from dave_jax.sampling.samplers import sampler_called
+from dave_jax.sampling.samplers import Neighbour, sampler_called
 from dave_jax.sampling.transforms import Transform, apply_transform, pull_back
 
 Image = Float[Array, "h w 3"]
@@ -43,11 +43,11 @@ def contribution(
 ) -> Float[Array, "k h w 3"]:
     """The effective transformation of one neighbour for several cotangents: one forward pass, one backward pass for each.
 
-    Of a decomposition that freezes all, several backward passes are one by `vmap`. Of others they come one after the other, as in every
-    method: XLA on the CPU (jaxlib 0.10, not 0.12) gets `g - sum(p g)` wrong where p is broadcast along a leading axis and the arrays are
-    large, which is softmax's derivative for several cotangents g.
+    Of networks of ours whose every operator is frozen, several backward passes are one by `vmap`. Of others they come one after the other,
+    as in every method: XLA on the CPU (jaxlib 0.10, not 0.12) gets `g - sum(p g)` wrong where p is broadcast along a leading axis and the
+    arrays are large, which is softmax's derivative for several cotangents g; and a function that is not ours may differentiate one.
     """
-    together = min(len(cotangents), AT_ONCE) if rules.is_frozen else 1
+    together = min(len(cotangents), AT_ONCE) if rules.is_frozen and isinstance(forward, Network) else 1
 
     def neighbour(image: Image) -> Image:
         return add_noise(image if transform is None else apply_transform(transform, image, warp_adjoint), noise, t)
@@ -62,37 +62,33 @@ def contribution(
 def times_input(
     forward: Forward,
     rules: Decomposition,
-    kind: Literal["adjoint", "inverse"],
     params: Any,
     image: Image,
     cotangents: Float[Array, "k classes"],
-    transform: Transform | None,
-    noise: Image,
-    t: Scalar,
-    warp_adjoint: Literal["scatter", "gather"] = "scatter",
+    neighbour: Neighbour,
+    config: DaveConfig,
 ) -> Float[Array, "k h w 3"]:
-    """The image times `contribution`. What the input is decides the product: a network that makes channels c of the image (`Encoded`) gets
+    """A sample: the image times `contribution`. A network that makes channels c of the image (`Encoded`) gets their products, summed
 
-        sum over the channels j made of one of the image's:  c_j(x) * [T^T (1 - t) d logit / d c_j (c(x_t))]
+        over the channels j made of one of the image's:  c_j(x) * [T^T (1 - t) d logit / d c_j (c(x_t))]
 
     which for [x, 1 - x] is the image times `contribution`, and the contribution of the constant one of 1 - x, where it arises.
     """
+    kind, adjoint = config.pull_back, config.warp_adjoint or "scatter"
     if not isinstance(forward, Encoded):
-        return image[None] * contribution(forward, rules, kind, params, image, cotangents, transform, noise, t, warp_adjoint)
+        return image[None] * contribution(forward, rules, kind, params, image, cotangents, *neighbour, adjoint)
+    transform, noise, t = neighbour
     made = cast(params, image.dtype)
     channels, _ = forward.channels(made, image)
-    moved = image if transform is None else apply_transform(transform, image)
-    seen, _ = forward.channels(made, add_noise(moved, noise, t))
+    seen, _ = forward.channels(made, add_noise(apply_transform(transform, image), noise, t))
 
     def logits(seen: Array) -> Array:
         return narrow(forward.on_channels(params, seen.astype(jnp.bfloat16) if in_half(params) else seen, rules)[0], seen)
 
     def back(passed: Array) -> Array:
-        if transform is None:
-            return passed
         if kind == "inverse":
             return pull_back(transform, passed, kind)
-        return jax.vjp(partial(apply_transform, transform, adjoint=warp_adjoint), channels)[1](passed)[0]
+        return jax.vjp(partial(apply_transform, transform, adjoint=adjoint), channels)[1](passed)[0]
 
     _, pull = jax.vjp(logits, seen)
     products = jax.lax.map(lambda cotangent: channels * back((1.0 - t) * pull(cotangent)[0]), cotangents)
@@ -149,8 +145,7 @@ def sample_of(
     params = in_precision(forward, params, config.precision, image.dtype)
 
     def sample(number: Integer[Array, ""]) -> Float[Array, "k h w 3"]:
-        neighbour = draw(key, number, config, like)
-        return times_input(forward, rules, config.pull_back, params, image, cotangents, *neighbour, config.warp_adjoint or "scatter")
+        return times_input(forward, rules, params, image, cotangents, draw(key, number, config, like), config)
 
     return sample
 
@@ -166,7 +161,11 @@ def _robust_mean(one: Callable[[Array], Array], config: DaveConfig, axis: str | 
         weight = ROBUST_WEIGHTS[config.aggregation](sample, *bounds)
         return weighted(sample, weight), weight
 
-    total = sum_over(with_weight, samples, 1)  # one by one: XLA on the CPU is slow in sums over a leading axis
+    total = jax.lax.platform_dependent(
+        samples,
+        cpu=lambda samples: sum_over(with_weight, samples, 1),  # XLA there is slow in sums over a leading axis
+        default=lambda samples: jax.tree.map(lambda part: part.sum(0), jax.vmap(with_weight)(samples)),
+    )
     if pilot < count:
         others = _mine(np.setdiff1d(np.arange(count), places), axis)
         total = jax.tree.map(jnp.add, total, sum_over(lambda number: with_weight(one(number)), others, chunk))

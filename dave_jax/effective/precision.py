@@ -44,7 +44,7 @@ def product(x: Array, kernel: Array) -> Array:
         >>> product(x, jnp.ones((2, 1))).item() - 1.0, product(1.0 + x, jnp.ones((2, 1), jnp.bfloat16)).item()
         (0.001953125, 3.0)
     """
-    return x @ kernel if x.dtype == kernel.dtype else _rounded_product(x, kernel)
+    return _rounded_product(x, kernel) if kernel.dtype == jnp.bfloat16 != x.dtype else x @ kernel
 
 
 @jax.custom_vjp  # JAX's own transpose would multiply an unrounded cotangent, in float32

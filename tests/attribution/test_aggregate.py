@@ -3,6 +3,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from dave_jax.attribution import aggregate
 from dave_jax.attribution.aggregate import AGGREGATIONS, lower_median, mad_mean
 
 
@@ -10,6 +11,15 @@ from dave_jax.attribution.aggregate import AGGREGATIONS, lower_median, mad_mean
 def test_lower_median_is_the_sorted_middle(count):
     samples = jax.random.normal(jax.random.key(count), (count, 7, 3)) * 1e3
     assert jnp.array_equal(lower_median(samples), jnp.sort(samples, axis=0)[(count - 1) // 2])
+
+
+@pytest.mark.parametrize("block", [1, 5 * 4 * 8, 2**18])  # bytes: an element, eight of 21, all
+def test_lower_median_by_blocks(block, monkeypatch):
+    """What a CPU does block by block, other devices do at once."""
+    monkeypatch.setattr(aggregate, "BLOCK_BYTES", block)
+    ordered = jax.random.bits(jax.random.key(0), (5, 7, 3))
+    for select in (aggregate._select_by_blocks, aggregate._select):
+        assert jnp.array_equal(select(ordered, jnp.asarray(1)), jnp.sort(ordered, axis=0)[1])
 
 
 def test_lower_median_of_special_values():

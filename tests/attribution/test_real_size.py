@@ -14,6 +14,7 @@ import dave_jax as dave
 from dave_jax.attribution.baselines.gradient import InputTimesGradient
 from dave_jax.attribution.baselines.integrated_gradients import IntegratedGradients
 from dave_jax.attribution.baselines.smoothgrad import SmoothGrad
+from dave_jax.attribution.dave import Dave
 from dave_jax.attribution.method import Method
 from dave_jax.attribution.methods import methods
 
@@ -52,8 +53,9 @@ def test_maps_in_float32_are_those_in_float64(model, images, name):
     assert difference(found, true) <= 1e-4  # rounding through six blocks, 1e-5 seen
 
 
-def test_several_targets_are_one_at_a_time(model, images):
-    key, method = jax.random.key(0), SmoothGrad(num_samples=4)
+@pytest.mark.parametrize("method", [SmoothGrad(num_samples=4), Dave(dave.DaveConfig(num_samples=4))], ids=["smoothgrad", "dave"])
+def test_several_targets_are_one_at_a_time(model, images, method):
+    key = jax.random.key(0)
     together = method(model, images, [TARGETS], key=key, raw=True)[0]
     alone = jnp.concatenate([method(model, images, [target], key=key, raw=True) for target in TARGETS])
     assert difference(together, alone) <= 1e-4

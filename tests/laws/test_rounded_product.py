@@ -29,6 +29,12 @@ def test_value_is_the_product_of_rounded_factors():
     assert product(X.astype(jnp.bfloat16), KERNEL).dtype == jnp.bfloat16
 
 
+def test_float32_kernels_round_nothing(x64):
+    x = X.astype(jnp.float64)
+    with jax.numpy_dtype_promotion("standard"):
+        assert jnp.array_equal(product(x, WEIGHTS), x @ WEIGHTS.astype(jnp.float64))
+
+
 def test_derivative_is_the_transposed_operator():
     op = Dense(KERNEL, X.shape)
     (slope,) = jax.vjp(op, X)[1](COTANGENT)

@@ -16,6 +16,7 @@ from dave_jax.models.bcos_config import BcosViTConfig, constants, init_params
 from dave_jax.models.positions import sine_cosine_positions
 from dave_jax.models.resize import at_image_size
 from dave_jax.sampling.noise import add_noise
+from dave_jax.sampling.samplers import Neighbour
 from dave_jax.sampling.transforms import Transform, apply_transform, pull_back
 
 SIZE = (12, 8)
@@ -143,7 +144,9 @@ def test_of_a_neighbour_the_six_channels_go_back_as_the_three_do(kind, x64):
     network, draw = model("simple"), np.random.default_rng(3)
     noise, matrix = jnp.asarray(draw.standard_normal((*SIZE, 3))), jnp.array([[0.9, 0.1, 0.4], [-0.2, 1.1, 0.3], [0.0, 0.0, 1.0]])
     rules, target, x, t = resolve("effective"), jnp.eye(5)[:1], image(), jnp.asarray(0.1)
-    found = times_input(network.forward, rules, kind, network.params, x, target, Transform(matrix), noise, t)[0]
+    found = times_input(
+        network.forward, rules, network.params, x, target, Neighbour(Transform(matrix), noise, t), dave.DaveConfig(pull_back=kind)
+    )[0]
     three = dave.effective_transformation(network, x, 0, matrix=matrix, noise=noise, t=t, pull_back=kind)
     moved = add_noise(apply_transform(Transform(matrix), x), noise, t)
     seen = network.forward.channels(network.params, moved)[0]
