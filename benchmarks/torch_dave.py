@@ -34,7 +34,7 @@ class _MatrixLayerNorm(timm.layers.LayerNorm):
     def forward(self, x: Tensor) -> Tensor:
         if not hasattr(self, "centering"):
             size = self.normalized_shape[0]
-            self.register_buffer("centering", torch.eye(size, device=x.device) - 1.0 / size)
+            self.register_buffer("centering", torch.eye(size, device=x.device, dtype=x.dtype) - 1.0 / size)
         centred = x.reshape(-1, x.shape[-1]) @ self.centering
         normalised = centred * torch.rsqrt(centred.pow(2).mean(1, keepdim=True) + self.eps).detach()
         return normalised.view(x.shape) * self.weight + self.bias
