@@ -50,6 +50,8 @@ class DaveConfig:
         mad_threshold: samples further than this many robust standard deviations from the median are left out by `mad_mean`.
         mad_pilot: `mad_mean` and `biweight` take median and deviation from so many samples, spread evenly over all, and hold no more than
             these; None takes all, or as many as fit in memory.
+        smoothing: over how many pixels to smooth the average of a single sample's W_eff before it multiplies the image, and over
+            `smoothing / sqrt(num_samples)` that of many (`attribution.smoothing`); 3 suits natural images. None does not, as the authors.
         gaussian_size, gaussian_sigma, gaussian_share: post-processing blends this share of a blurred map with the map; kernel size and
             sigma in pixels.
         bilateral_size, bilateral_sigma, bilateral_range: the bilateral filter's kernel size and sigma in pixels, and its sigma in units of
@@ -76,6 +78,7 @@ class DaveConfig:
     aggregation: Literal["mad_mean", "biweight", "mean", "median", "streaming_mean"] = "mad_mean"
     mad_threshold: Scalar = 2.5
     mad_pilot: int | None = None
+    smoothing: Scalar | None = None
     gaussian_size: int = 11
     gaussian_sigma: Scalar = 7.0
     gaussian_share: Scalar = 0.5
@@ -115,6 +118,7 @@ class DaveConfig:
             ("padding", 0.0, 0.49),
             ("blur", 0.0, 1e3),
             ("mad_threshold", 0.0, float("inf")),
+            ("smoothing", 0.0, 1e3),
             ("gaussian_share", 0.0, 1.0),
         ):
             value = getattr(self, name)

@@ -11,7 +11,7 @@ from dave_jax.attribution.chunk import SHARE, default_chunk, device_memory
 from dave_jax.config import DaveConfig
 from dave_jax.effective.decomposition import Decomposition
 from dave_jax.models.model import Model
-from dave_jax.models.network import Network, in_half, in_precision
+from dave_jax.models.network import Encoded, Network, in_half, in_precision
 from dave_jax.sampling.warp import WIDEST, reach
 
 LEAST_PILOT = 32
@@ -39,8 +39,8 @@ def fitted(
         platform: `cpu`, `gpu` or `tpu`; None is that of the default device.
 
     Raises:
-        ValueError: half precision of a forward pass that is not ours; a gathering warp for ranges where it is not exact; samples that
-            cannot be spread evenly.
+        ValueError: half precision of a forward pass that is not ours; smoothing for a network that sees channels made of the image; a
+            gathering warp for ranges where it is not exact; samples that cannot be spread evenly.
 
     Example:
         >>> from dave_jax.effective.decomposition import effective
@@ -58,6 +58,11 @@ def fitted(
         raise ValueError(
             f"precision={precision!r} is for networks of ours, which keep norms and softmax in float32; "
             f"this is a {type(model.forward).__name__}. Cast its parameters instead, or leave precision out."
+        )
+    if config.smoothing is not None and isinstance(model.forward, Encoded):
+        raise ValueError(
+            f"smoothing is for networks that see the image itself; a {type(model.forward).__name__} sees channels made of it, whose "
+            "products with W_eff cannot be told apart. Leave smoothing out."
         )
     if precision is None:
         half = (accelerator and image.dtype == jnp.float32) or in_half(model.params)

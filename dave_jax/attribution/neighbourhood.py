@@ -14,6 +14,7 @@ from jaxtyping import Array, Float, Integer, PRNGKeyArray
 
 from dave_jax.attribution.aggregate import AGGREGATIONS, ROBUST_WEIGHTS, mad_bounds, weighted
 from dave_jax.attribution.chunk import sum_over
+from dave_jax.attribution.smoothing import smooth_attribution
 from dave_jax.config import DaveConfig, Scalar
 from dave_jax.effective.decomposition import Decomposition
 from dave_jax.effective.precision import cast, narrow
@@ -107,7 +108,7 @@ def attribute_image(
     first: int | Integer[Array, ""] = 0,
     axis: str | None = None,
 ) -> tuple[Float[Array, "k h w 3"], Float[Array, "k samples h w 3"] | None]:
-    """The aggregated attributions of one image, and its samples if they are wanted; traced. `config` must be `fitted`.
+    """The aggregated attributions of one image, smoothed if `config` says so, and its samples if wanted; traced. `config` must be `fitted`.
 
     Args:
         forward, rules, params, image, cotangents, key, config: as in `explain`.
@@ -116,12 +117,20 @@ def attribute_image(
         axis: the mesh axis over which the samples are spread, inside `jax.shard_map`.
     """
     sample = sample_of(forward, rules, params, image, cotangents, key, config)
-    chunk = config.chunk_size or 1
+    aggregated, samples = _aggregate(lambda number: sample(first + number), config, return_samples, axis)
+    return smoothed(aggregated, image, config, config.num_samples), samples
 
-    def one(number: Array) -> Float[Array, "k h w 3"]:
-        return sample(first + number)
 
-    everything = np.arange(config.num_samples)
+def smoothed(attributions: Float[Array, "k h w 3"], image: Image, config: DaveConfig, count: Scalar) -> Float[Array, "k h w 3"]:
+    """The attributions of `count` samples, smoothed if `config` says so."""
+    return attributions if config.smoothing is None else smooth_attribution(attributions, image, config.smoothing, count)
+
+
+def _aggregate(
+    one: Callable[[Array], Array], config: DaveConfig, return_samples: bool, axis: str | None
+) -> tuple[Float[Array, "k h w 3"], Float[Array, "k samples h w 3"] | None]:
+    """The average of all samples, and these if wanted."""
+    everything, chunk = np.arange(config.num_samples), config.chunk_size or 1
     if config.aggregation == "streaming_mean":
         return _total(sum_over(one, _mine(everything, axis), chunk), axis) / config.num_samples, None
     if config.aggregation in ROBUST_WEIGHTS and not return_samples:

@@ -20,7 +20,7 @@ from jaxtyping import Array, Float, Integer, PRNGKeyArray
 from dave_jax.attribution.aggregate import ROBUST_WEIGHTS, lower_median, mad_bounds, weighted
 from dave_jax.attribution.explain import as_image_ids
 from dave_jax.attribution.fit import fitted
-from dave_jax.attribution.neighbourhood import pilot_numbers, sample_of
+from dave_jax.attribution.neighbourhood import pilot_numbers, sample_of, smoothed
 from dave_jax.attribution.postprocess import postprocess
 from dave_jax.attribution.targets import as_cotangents
 from dave_jax.config import DaveConfig
@@ -171,6 +171,7 @@ def _round(
         else:
             own = sums(held, jnp.arange(num_held) < known)
             aggregated = (total + own[0]) / jnp.maximum(weight + own[1], jnp.finfo(image.dtype).tiny)
+        aggregated = smoothed(aggregated, image, config, known.astype(image.dtype))
         maps = aggregated if raw else jax.vmap(lambda one: postprocess(one, config))(aggregated)
         return maps, _State(held, total, weight)
 

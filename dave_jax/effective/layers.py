@@ -173,7 +173,7 @@ def attention(
         eps: of the norms.
         latent: what asks the queries, if not `x` itself (attention pooling).
         probe: see `mixing`.
-        rotation: R, what turns queries and keys by their places (see `rotation`).
+        rotation: R, what turns queries and keys by their places (see `rotation`); queries of a latent have none.
         bias: added to the scores.
 
     Returns:
@@ -183,7 +183,7 @@ def attention(
     key, _ = _heads(params, "key", x, decomposition, num_heads, eps)
     value, values = _heads(params, "value", x, decomposition, num_heads, eps)
     if rotation is not None:
-        query, key = rotation(query), rotation(key)
+        query, key = rotation(query) if latent is None else query, rotation(key)
     mixed, mix = mixing(query, key, value, decomposition, probe, bias)
     merge = split_heads((mixed.shape[1], mixed.shape[0] * mixed.shape[2]), num_heads).transpose()
     y, links = merge(mixed), [values, mix, merge]
@@ -210,13 +210,16 @@ def block(
     eps: float,
     probe: Float[Array, "heads queries keys"] | None = None,
     rotation: Operator | None = None,
-    bias: Float[Array, "#heads queries keys"] | None = None,
-) -> tuple[Tokens, tuple[Operator, Operator]]:
+    bias: Float[Array, "#heads tokens keys"] | None = None,
+    rows: int | None = None,
+) -> tuple[Float[Array, "rows width"], tuple[Operator, Operator]]:
     """A pre-norm transformer block: `x + ls1(attention(norm1(x)))`, then `x + ls2(mlp(norm2(x)))`.
 
     Where `params` has `attention_post_norm` and `mlp_post_norm`, the norms are behind the branches: `x + norm1(attention(x))`.
     Returns the output and the operators of the two branches: the block is `(I + mlp branch)(I + attention branch)`; `probe` as in `mixing`,
     `rotation` and `bias` as in `attention`.
+
+    With `rows` only so many leading tokens are computed, which ask all others and have no place: what a head reads after the last block.
     """
 
     def branch(name: str, x: Tokens) -> Result:
@@ -225,8 +228,10 @@ def block(
             y, op = norm(params[f"{name}_norm"], x, decomposition, eps=eps)
             links.append(op)
         if name == "attention":
-            options = {"num_heads": num_heads, "eps": eps, "probe": probe, "rotation": rotation, "bias": bias}
-            y, op = attention(params[name], y, decomposition, **options)
+            seen = (
+                {"latent": None, "bias": bias} if rows is None else {"latent": y[:rows], "bias": bias if bias is None else bias[:, :rows]}
+            )
+            y, op = attention(params[name], y, decomposition, num_heads=num_heads, eps=eps, probe=probe, rotation=rotation, **seen)
         else:
             y, op = mlp(params[name], y, decomposition, activation_name=activation_name, eps=eps)
         links.append(op)
@@ -239,7 +244,7 @@ def block(
         return y, Chain(tuple(links))
 
     y, first = branch("attention", x)
-    x = decomposition.residual(x, y)
+    x = decomposition.residual(x[:rows], y)
     y, second = branch("mlp", x)
     return decomposition.residual(x, y), (first, second)
 

@@ -22,8 +22,11 @@ class Network(abc.ABC):
 
         With parameters in half precision the network computes in it; the logits are in the image's type all the same.
         """
-        logits = self.operators(params, image.astype(jnp.bfloat16) if in_half(params) else image, decomposition)[0]
-        return narrow(logits, image)
+        return narrow(self.logits(params, image.astype(jnp.bfloat16) if in_half(params) else image, decomposition), image)
+
+    def logits(self, params: Any, image: Float[Array, "h w 3"], decomposition: str | Decomposition) -> Float[Array, " classes"]:
+        """The logits of `operators`; a network that needs not compute every operator for them says so here."""
+        return self.operators(params, image, decomposition)[0]
 
     @abc.abstractmethod
     def operators(
@@ -63,7 +66,7 @@ def in_precision(forward: Any, params: Any, precision: str | None, dtype: Any) -
         forward: the forward pass; the parameters of one that is not ours stay as they are.
         params: its parameters.
         precision: `bfloat16` for all of them; `bfloat16_products` for the kernels of dense layers, with the others in the images' type;
-            or `float32`, which stands for the images' type where all are in bfloat16.
+            or `float32`, which stands for the images' type where some are in bfloat16.
         dtype: the images' type.
 
     Example:
@@ -77,9 +80,10 @@ def in_precision(forward: Any, params: Any, precision: str | None, dtype: Any) -
         return params
     if precision == "bfloat16_products":
         return jax.tree_util.tree_map_with_path(lambda path, leaf: cast(leaf, jnp.bfloat16 if _is_dense(path, leaf) else dtype), params)
-    if in_half(params) == (precision == "bfloat16"):
-        return params
-    return cast(params, jnp.bfloat16 if precision == "bfloat16" else dtype)
+    if precision == "bfloat16":
+        return cast(params, jnp.bfloat16)
+    rounded = any(leaf.dtype == jnp.bfloat16 for leaf in jax.tree.leaves(params))
+    return cast(params, dtype) if rounded else params
 
 
 def _is_dense(path: tuple[Any, ...], leaf: Array) -> bool:

@@ -71,6 +71,21 @@ class ViT(Network):
         logits, head = self.head(params, self._pooled(tokens, before), rules)
         return logits, {"embedding": embedding, "blocks": blocks, "head": head}
 
+    def logits(self, params: Params, image: Float[Array, "h w 3"], decomposition: str | Decomposition) -> Float[Array, " classes"]:
+        """The logits of `operators`. Of the last block, only the tokens that the head reads."""
+        if self.config.num_read is None:
+            return self.operators(params, image, decomposition)[0]
+        rules = resolve(decomposition)
+        tokens, _ = self.embed(params, image, rules)
+
+        def step(tokens, block):
+            return self.block(block, tokens, rules)[0], tokens[0]
+
+        tokens, before = jax.lax.scan(step, tokens, jax.tree.map(lambda leaf: leaf[:-1], params["blocks"]))
+        before = jnp.concatenate([before, tokens[:1]])
+        tokens, _ = self.block(jax.tree.map(lambda leaf: leaf[-1], params["blocks"]), tokens, rules, rows=self.config.num_read)
+        return self.head(params, self._pooled(tokens, before), rules)[0]
+
     def intermediates(
         self,
         params: Params,
@@ -119,12 +134,12 @@ class ViT(Network):
         return jnp.concatenate([before[1 - self.config.pooled_blocks :], tokens])
 
     def block(
-        self, params: Params, tokens: Array, rules: Decomposition, *, probe: Array | None = None
+        self, params: Params, tokens: Array, rules: Decomposition, *, probe: Array | None = None, rows: int | None = None
     ) -> tuple[Array, tuple[Operator, Operator]]:
         """One block, from its own parameters: see `layers.block`."""
         config = self.config
-        options = {"num_heads": config.num_heads, "activation_name": config.activation, "eps": config.eps}
-        return layers.block(params, tokens, rules, probe=probe, **options, **attention_positions(params["attention"], config, tokens.dtype))
+        options = {"num_heads": config.num_heads, "activation_name": config.activation, "eps": config.eps, "probe": probe, "rows": rows}
+        return layers.block(params, tokens, rules, **options, **attention_positions(params["attention"], config, tokens.dtype))
 
     def embed(self, params: Params, image: Array, rules: Decomposition) -> tuple[Array, Operator]:
         """The tokens before the first block, and the operator from the image to them."""

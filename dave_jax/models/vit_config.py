@@ -127,6 +127,11 @@ class ViTConfig:
         return (self.pooled_blocks + (self.pooling == "token_and_mean")) * self.width
 
     @property
+    def num_read(self) -> int | None:
+        """How many leading tokens the head reads after the last block; None for all."""
+        return 1 + self.distillation_token if self.pooling == "token" else None
+
+    @property
     def num_prefix(self) -> int:
         """Tokens in front of the patches."""
         return self.class_token + self.distillation_token + self.num_registers

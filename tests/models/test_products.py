@@ -84,6 +84,12 @@ def test_only_products_are_rounded():
     assert np.array_equal(explained(loaded, "bfloat16_products"), explained(whole, "bfloat16_products"))
 
 
+def test_float32_rounds_nothing_though_some_parameters_are_in_half():
+    params, forward = transformer()
+    mixed = in_precision(forward, params, "bfloat16_products", IMAGE.dtype)
+    assert {leaf.dtype for leaf in jax.tree.leaves(in_precision(forward, mixed, "float32", IMAGE.dtype))} == {jnp.dtype(jnp.float32)}
+
+
 def test_of_a_foreign_function_it_is_refused():
     model = dave.Model.from_function(lambda image: jnp.tanh(image).sum((0, 1)), preprocessing=dave.Preprocessing((16, 16)))
     with pytest.raises(ValueError, match=r"'bfloat16_products' is for networks of ours.*Cast its parameters"):
