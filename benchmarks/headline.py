@@ -29,10 +29,10 @@ from worker import Worker
 
 import dave_jax as dave
 from dave_jax.evaluation.data import read
-from dave_jax.evaluation.similarity import pearson, top_overlap
+from dave_jax.evaluation.similarity import pearson
 
-OURS = {"sampler": "lattice", "aggregation": "biweight", "smoothing": 3.0, "precision": "bfloat16_products"}
-THEIRS = {"sampler": "independent", "aggregation": "mad_mean", "smoothing": None, "precision": "float32"}
+OURS = {"sampler": "lattice", "aggregation": "biweight", "smoothing": True, "precision": "bfloat16_products"}
+THEIRS = {"sampler": "independent", "aggregation": "mad_mean", "smoothing": False, "precision": "float32"}
 
 
 def settings(config: dave.DaveConfig, samples: int, which: dict[str, Any]) -> dave.DaveConfig:

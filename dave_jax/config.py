@@ -13,7 +13,7 @@ else:  # JAX rebuilds a config with whatever stands for its floats (tracers, sha
 
 _STATIC = (
     *("num_samples", "chunk_size", "schedule", "sampler", "pull_back", "warp_adjoint", "precision", "aggregation", "mad_pilot"),
-    *("gaussian_size", "bilateral_size", "random_padding", "random_blur"),
+    *("smoothing", "gaussian_size", "bilateral_size", "random_padding", "random_blur"),
 )
 
 
@@ -50,8 +50,8 @@ class DaveConfig:
         mad_threshold: samples further than this many robust standard deviations from the median are left out by `mad_mean`.
         mad_pilot: `mad_mean` and `biweight` take median and deviation from so many samples, spread evenly over all, and hold no more than
             these; None takes all, or as many as fit in memory.
-        smoothing: over how many pixels to smooth the average of a single sample's W_eff before it multiplies the image, and over
-            `smoothing / sqrt(num_samples)` that of many (`attribution.smoothing`); 3 suits natural images. None does not, as the authors.
+        smoothing: whether to smooth the average of W_eff before it multiplies the image, as far as two halves of the samples disagree
+            (`attribution.smoothing`); the authors do not.
         gaussian_size, gaussian_sigma, gaussian_share: post-processing blends this share of a blurred map with the map; kernel size and
             sigma in pixels.
         bilateral_size, bilateral_sigma, bilateral_range: the bilateral filter's kernel size and sigma in pixels, and its sigma in units of
@@ -78,7 +78,7 @@ class DaveConfig:
     aggregation: Literal["mad_mean", "biweight", "mean", "median", "streaming_mean"] = "mad_mean"
     mad_threshold: Scalar = 2.5
     mad_pilot: int | None = None
-    smoothing: Scalar | None = None
+    smoothing: bool = False
     gaussian_size: int = 11
     gaussian_sigma: Scalar = 7.0
     gaussian_share: Scalar = 0.5
@@ -99,6 +99,8 @@ class DaveConfig:
             problems.append(f"chunk_size must be between 1 and num_samples={self.num_samples}, or None to choose it; got {self.chunk_size}")
         if self.mad_pilot is not None and not 1 <= self.mad_pilot <= self.num_samples:
             problems.append(f"mad_pilot must be between 1 and num_samples={self.num_samples}, or None to choose it; got {self.mad_pilot}")
+        if self.smoothing and self.num_samples < 4:
+            problems.append(f"smoothing compares two halves of at least 4 samples; got num_samples={self.num_samples}")
         for name, choices in (
             ("schedule", ("linear", "angle")),
             ("pull_back", ("adjoint", "inverse")),
@@ -118,7 +120,6 @@ class DaveConfig:
             ("padding", 0.0, 0.49),
             ("blur", 0.0, 1e3),
             ("mad_threshold", 0.0, float("inf")),
-            ("smoothing", 0.0, 1e3),
             ("gaussian_share", 0.0, 1.0),
         ):
             value = getattr(self, name)

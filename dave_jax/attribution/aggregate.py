@@ -79,7 +79,7 @@ def mad_mean(samples: Samples, threshold: Scalar = 2.5) -> Map:
         >>> mad_mean(jnp.array([1.0, 2.0, 3.0, 2.0, 900.0])).item()
         2.0
     """
-    return _weighted_mean(samples, jax.vmap(inside, (0, None, None))(samples, *mad_bounds(samples, threshold)))
+    return weighted_mean(samples, jax.vmap(inside, (0, None, None))(samples, *mad_bounds(samples, threshold)))
 
 
 def mad_bounds(samples: Samples, threshold: Scalar = 2.5, count: int | Integer[Array, ""] | None = None) -> tuple[Map, Map]:
@@ -113,7 +113,7 @@ def biweight(samples: Samples, threshold: Scalar = 2.5) -> Map:
         >>> biweight(jnp.array([1.0, 2.0, 3.0, 2.0, 900.0])).item()
         2.0
     """
-    return _weighted_mean(samples, jax.vmap(tukey, (0, None, None))(samples, *mad_bounds(samples, threshold)))
+    return weighted_mean(samples, jax.vmap(tukey, (0, None, None))(samples, *mad_bounds(samples, threshold)))
 
 
 def weighted(sample: Map, weight: Map) -> Map:
@@ -121,7 +121,8 @@ def weighted(sample: Map, weight: Map) -> Map:
     return jnp.where(weight > 0, weight * sample, 0.0)
 
 
-def _weighted_mean(samples: Samples, weights: Samples) -> Map:
+def weighted_mean(samples: Samples, weights: Samples) -> Map:
+    """The mean over the first axis with these weights; 0 where all are."""
     return jnp.sum(weighted(samples, weights), axis=0) / jnp.maximum(jnp.sum(weights, axis=0), jnp.finfo(samples.dtype).tiny)
 
 

@@ -59,7 +59,7 @@ def fitted(
             f"precision={precision!r} is for networks of ours, which keep norms and softmax in float32; "
             f"this is a {type(model.forward).__name__}. Cast its parameters instead, or leave precision out."
         )
-    if config.smoothing is not None and isinstance(model.forward, Encoded):
+    if config.smoothing and isinstance(model.forward, Encoded):
         raise ValueError(
             f"smoothing is for networks that see the image itself; a {type(model.forward).__name__} sees channels made of it, whose "
             "products with W_eff cannot be told apart. Leave smoothing out."

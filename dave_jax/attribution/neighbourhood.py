@@ -12,9 +12,9 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, Integer, PRNGKeyArray
 
-from dave_jax.attribution.aggregate import AGGREGATIONS, ROBUST_WEIGHTS, mad_bounds, weighted
+from dave_jax.attribution.aggregate import AGGREGATIONS, ROBUST_WEIGHTS, mad_bounds, weighted, weighted_mean
 from dave_jax.attribution.chunk import sum_over
-from dave_jax.attribution.smoothing import smooth_attribution
+from dave_jax.attribution.smoothing import smooth
 from dave_jax.config import DaveConfig, Scalar
 from dave_jax.effective.decomposition import Decomposition
 from dave_jax.effective.precision import cast, narrow
@@ -117,27 +117,52 @@ def attribute_image(
         axis: the mesh axis over which the samples are spread, inside `jax.shard_map`.
     """
     sample = sample_of(forward, rules, params, image, cotangents, key, config)
-    aggregated, samples = _aggregate(lambda number: sample(first + number), config, return_samples, axis)
-    return smoothed(aggregated, image, config, config.num_samples), samples
-
-
-def smoothed(attributions: Float[Array, "k h w 3"], image: Image, config: DaveConfig, count: Scalar) -> Float[Array, "k h w 3"]:
-    """The attributions of `count` samples, smoothed if `config` says so."""
-    return attributions if config.smoothing is None else smooth_attribution(attributions, image, config.smoothing, count)
+    aggregated, halves, samples = _aggregate(lambda number: sample(first + number), config, return_samples, axis)
+    if halves is not None:
+        aggregated = jax.vmap(lambda *parts: smooth(*parts, image))(aggregated, *halves)
+    return aggregated, samples
 
 
 def _aggregate(
     one: Callable[[Array], Array], config: DaveConfig, return_samples: bool, axis: str | None
-) -> tuple[Float[Array, "k h w 3"], Float[Array, "k samples h w 3"] | None]:
-    """The average of all samples, and these if wanted."""
+) -> tuple[Float[Array, "k h w 3"], Float[Array, "2 k h w 3"] | None, Float[Array, "k samples h w 3"] | None]:
+    """The average of all samples, those of two halves of them where they are to be smoothed, and the samples if wanted."""
     everything, chunk = np.arange(config.num_samples), config.chunk_size or 1
     if config.aggregation == "streaming_mean":
-        return _total(sum_over(one, _mine(everything, axis), chunk), axis) / config.num_samples, None
+        total = _total(sum_over(lambda number: _by_halves(one(number), number, config), _mine(everything, axis), chunk), axis)
+        halves = jnp.stack([part / count for part, count in zip(total, _sizes(config), strict=True)])
+        return total.sum(0) / config.num_samples, halves if config.smoothing else None, None
     if config.aggregation in ROBUST_WEIGHTS and not return_samples:
-        return _robust_mean(one, config, axis), None
+        return *_robust_mean(one, config, axis), None
     samples = _everywhere(jax.lax.map(one, _mine(everything, axis), batch_size=chunk), axis)
-    aggregated = AGGREGATIONS[config.aggregation](samples, config.mad_threshold)
-    return aggregated, jnp.swapaxes(samples, 0, 1) if return_samples else None
+    halves = _halves_of(samples, config) if config.smoothing else None
+    return AGGREGATIONS[config.aggregation](samples, config.mad_threshold), halves, jnp.swapaxes(samples, 0, 1) if return_samples else None
+
+
+def _half(number: Any) -> Any:
+    """Which half a sample belongs to: pairs by turns, for the lattice's flips follow single numbers."""
+    return number // 2 % 2
+
+
+def _sizes(config: DaveConfig) -> list[int]:
+    """How many samples are in each half, or in all where nothing is smoothed."""
+    second = int(_half(np.arange(config.num_samples)).sum())
+    return [config.num_samples - second, second] if config.smoothing else [config.num_samples]
+
+
+def _by_halves(array: Array, number: Array, config: DaveConfig) -> Float[Array, "halves ..."]:
+    """The array in the place of its sample's half, zeros in the other; in the only place where nothing is smoothed."""
+    return jnp.stack([jnp.where(_half(number) == half, array, 0.0) for half in (0, 1)]) if config.smoothing else array[None]
+
+
+def _halves_of(samples: Float[Array, "samples ..."], config: DaveConfig) -> Float[Array, "2 ..."]:
+    """The averages of either half; of those with weights, by the bounds of all samples, as in `_robust_mean`."""
+    members = [np.flatnonzero(_half(np.arange(len(samples))) == half) for half in (0, 1)]
+    if config.aggregation not in ROBUST_WEIGHTS:
+        return jnp.stack([AGGREGATIONS[config.aggregation](samples[some], config.mad_threshold) for some in members])
+    weigh = jax.vmap(ROBUST_WEIGHTS[config.aggregation], (0, None, None))
+    weights = weigh(samples, *mad_bounds(samples, config.mad_threshold))
+    return jnp.stack([weighted_mean(samples[some], weights[some]) for some in members])
 
 
 def sample_of(
@@ -159,27 +184,33 @@ def sample_of(
     return sample
 
 
-def _robust_mean(one: Callable[[Array], Array], config: DaveConfig, axis: str | None) -> Array:
-    """`mad_mean` or `biweight` in the memory of `mad_pilot` samples: these are held, for the bounds; others are added up as they come."""
+def _robust_mean(one: Callable[[Array], Array], config: DaveConfig, axis: str | None) -> tuple[Array, Array | None]:
+    """`mad_mean` or `biweight`, and those of two halves where they are to be smoothed, in the memory of `mad_pilot` samples: these are
+    held, for the bounds; others are added up as they come.
+    """
     count, pilot, chunk = config.num_samples, config.mad_pilot or config.num_samples, config.chunk_size or 1
     places = pilot_numbers(count, pilot)
-    samples = jax.lax.map(one, _mine(places, axis), batch_size=chunk)
+    held = _mine(places, axis)
+    samples = jax.lax.map(one, held, batch_size=chunk)
     bounds = _by_pixels(lambda values: mad_bounds(values, config.mad_threshold), samples, axis)
 
-    def with_weight(sample: Array) -> tuple[Array, Array]:
+    def with_weight(job: tuple[Array, Array]) -> tuple[Array, Array]:
+        sample, number = job
         weight = ROBUST_WEIGHTS[config.aggregation](sample, *bounds)
-        return weighted(sample, weight), weight
+        return _by_halves(weighted(sample, weight), number, config), _by_halves(weight, number, config)
 
     total = jax.lax.platform_dependent(
-        samples,
-        cpu=lambda samples: sum_over(with_weight, samples, 1),  # XLA there is slow in sums over a leading axis
-        default=lambda samples: jax.tree.map(lambda part: part.sum(0), jax.vmap(with_weight)(samples)),
+        (samples, held),
+        cpu=lambda jobs: sum_over(with_weight, jobs, 1),  # XLA there is slow in sums over a leading axis
+        default=lambda jobs: jax.tree.map(lambda part: part.sum(0), jax.vmap(with_weight)(jobs)),
     )
     if pilot < count:
         others = _mine(np.setdiff1d(np.arange(count), places), axis)
-        total = jax.tree.map(jnp.add, total, sum_over(lambda number: with_weight(one(number)), others, chunk))
+        total = jax.tree.map(jnp.add, total, sum_over(lambda number: with_weight((one(number), number)), others, chunk))
     total, weight = _total(total, axis)
-    return total / jnp.maximum(weight, jnp.finfo(weight.dtype).tiny)
+    tiny = jnp.finfo(weight.dtype).tiny
+    halves = total / jnp.maximum(weight, tiny) if config.smoothing else None
+    return total.sum(0) / jnp.maximum(weight.sum(0), tiny), halves
 
 
 def pilot_numbers(count: int, pilot: int) -> Integer[np.ndarray, " pilot"]:

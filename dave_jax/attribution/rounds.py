@@ -20,7 +20,7 @@ from jaxtyping import Array, Float, Integer, PRNGKeyArray
 from dave_jax.attribution.aggregate import ROBUST_WEIGHTS, lower_median, mad_bounds, weighted
 from dave_jax.attribution.explain import as_image_ids
 from dave_jax.attribution.fit import fitted
-from dave_jax.attribution.neighbourhood import pilot_numbers, sample_of, smoothed
+from dave_jax.attribution.neighbourhood import pilot_numbers, sample_of
 from dave_jax.attribution.postprocess import postprocess
 from dave_jax.attribution.targets import as_cotangents
 from dave_jax.config import DaveConfig
@@ -89,6 +89,8 @@ def explain_rounds(
     rules, config = resolve(decomposition), model.config if config is None else config
     images = check_images(images, model.preprocessing.image_size)
     cotangents, single = as_cotangents(targets, len(images), count_classes(model, images.dtype), images.dtype)
+    if config.smoothing:
+        raise ValueError("explain_rounds does not smooth: leave smoothing out of its settings, or use explain.")
     config = fitted(config, model, rules, jax.ShapeDtypeStruct(images.shape[1:], images.dtype), cotangents.shape[1])
     fixed = (images, cotangents, key, as_image_ids(image_ids, images), config)
     return _rounds(model, rules, fixed, min(round_size or config.chunk_size or 1, config.num_samples), raw, single)
@@ -171,7 +173,6 @@ def _round(
         else:
             own = sums(held, jnp.arange(num_held) < known)
             aggregated = (total + own[0]) / jnp.maximum(weight + own[1], jnp.finfo(image.dtype).tiny)
-        aggregated = smoothed(aggregated, image, config, known.astype(image.dtype))
         maps = aggregated if raw else jax.vmap(lambda one: postprocess(one, config))(aggregated)
         return maps, _State(held, total, weight)
 

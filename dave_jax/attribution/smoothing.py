@@ -1,50 +1,76 @@
-"""Smoothing the averaged W_eff before it multiplies the image: the noise that few samples leave is finer than what they agree on.
+"""Smoothing the averaged W_eff before it multiplies the image, as far as two halves of the samples disagree: a Wiener filter.
 
-    W' = argmin_V  n |V - W|^2 + length^2 |grad V|^2          attribution = image * W'
+    W' = idct(G dct(W)),    G = clip(sum dct(W_1) dct(W_2) / sum dct(W)^2, 0, 1)        attribution = image * W'
 
-with n the number of samples: in the cosine basis, division by `1 + (2 pi f length)^2 / n` for the frequency f in cycles a pixel. A penalty
-on slopes that n samples outweigh n times: with more of them less is smoothed, and the limit is that without.
+with sums over the three channels and over rings of like frequency, a third of an octave wide. W_1 and W_2 are averages of half of the samples
+each: what they share is signal, the rest of W's power is noise. The more samples, the less is smoothed: G goes to 1.
 
-That the average is smooth and its noise is not was measured (`benchmarks/samplers.py`, docs/performance.md); `length` is the distance over
-which a single sample says nothing that the limit says.
+Where W_eff is smooth and its samples' noise is fine, as in networks with large patches, that saves a third of the samples; where the signal is
+as fine as the noise, it changes little (docs/performance.md). (Wiener 1949; cross-spectra of two halves as in Unser et al. 1987.)
 """
 
+import jax
 import jax.numpy as jnp
 import numpy as np
 from jax.scipy.fft import dctn, idctn
-from jaxtyping import Array, Float
+from jaxtyping import Array, Float, Integer
 
-from dave_jax.config import Scalar
+from dave_jax.effective.precision import wide
 
+RINGS_AN_OCTAVE = 3
 
-def smooth(array: Float[Array, "*leading h w channels"], length: Scalar, count: Scalar) -> Float[Array, "*leading h w channels"]:
-    """`array`, an average of `count` samples, smoothed over `length / sqrt(count)` pixels; the borders reflect.
+LOWEST = 4
+"""Half waves across the image; lower frequencies are one ring, for a few coefficients would not tell their power."""
 
-    Example:
-        >>> peak = jnp.zeros((8, 8, 1)).at[4, 4].set(1.0)
-        >>> few, many = smooth(peak, 2.0, 4), smooth(peak, 2.0, 400)
-        >>> bool(few[4, 4, 0] < many[4, 4, 0] < 1.0), few.sum().round(5).item()
-        (True, 1.0)
-    """
-    axes = (-3, -2)
-    height, width = array.shape[-3:-1]
-    rows, columns = (np.pi * np.arange(size) / size for size in (height, width))  # angular frequencies, in radians a pixel
-    squares = jnp.asarray(rows[:, None] ** 2 + columns[None] ** 2, array.dtype)
-    gain = 1.0 / (1.0 + squares * (length**2 / count))
-    gain = gain.reshape((1,) * (array.ndim - 3) + (height, width, 1))
-    return idctn(dctn(array, axes=axes, norm="ortho") * gain, axes=axes, norm="ortho")
+LEAST_SAMPLES = 4
+"""Two in either half."""
 
 
-def smooth_attribution(
-    attribution: Float[Array, "*leading h w 3"], image: Float[Array, "h w 3"], length: Scalar, count: Scalar
-) -> Float[Array, "*leading h w 3"]:
-    """The image times the smoothed W_eff of an attribution `image * W_eff`, which is taken as 0 where the image is exactly 0.
+def rings(height: int, width: int) -> Integer[np.ndarray, "h w"]:
+    """The ring of each coefficient of the cosine transform, from the lowest frequency on.
 
     Example:
-        >>> image = jnp.array([[[1.0, 2.0, 4.0]] * 2] * 2)
-        >>> smooth_attribution(3.0 * image, image, 5.0, 1).round(4)[0, 0].tolist()
-        [3.0, 6.0, 12.0]
+        >>> rings(16, 16)[0].tolist()
+        [0, 0, 0, 0, 0, 1, 2, 2, 3, 4, 4, 4, 5, 5, 5, 6]
     """
-    image = image.reshape((1,) * (attribution.ndim - 3) + image.shape)
-    transformation = jnp.where(image == 0, 0.0, attribution / jnp.where(image == 0, 1.0, image))
-    return image * smooth(transformation, length, count)
+    rows, columns = (np.arange(size) * max(height, width) / size for size in (height, width))
+    half_waves = np.hypot(rows[:, None], columns[None])
+    return np.round(RINGS_AN_OCTAVE * np.log2(np.maximum(half_waves, LOWEST) / LOWEST)).astype(np.int32)
+
+
+def wiener(
+    average: Float[Array, "h w channels"], one: Float[Array, "h w channels"], other: Float[Array, "h w channels"]
+) -> Float[Array, "h w channels"]:
+    """The average, of which each frequency is damped as far as the averages of either half of the samples disagree.
+
+    Example:
+        >>> signal, noise = jnp.ones((8, 8, 1)), jax.random.normal(jax.random.key(0), (2, 8, 8, 1))
+        >>> average = signal + noise.mean(0)
+        >>> error = lambda found: float(jnp.square(found - signal).mean())
+        >>> error(wiener(average, signal + noise[0], signal + noise[1])) < 0.5 * error(average)
+        True
+    """
+    where = rings(*average.shape[:2])
+    member = jax.nn.one_hot(where, int(where.max()) + 1, dtype=average.dtype)  # products with it, for a scatter is slow on TPUs
+    spectrum, *halves = (dctn(array, axes=(0, 1), norm="ortho") for array in (average, one, other))
+
+    def power(product: Float[Array, "h w channels"]) -> Float[Array, " rings"]:
+        return jnp.einsum("hwc,hwr->r", product, member, precision="highest")
+
+    total = power(spectrum * spectrum)
+    gain = jnp.clip(power(halves[0] * halves[1]) / jnp.where(total > 0, total, 1.0), 0.0, 1.0)
+    return idctn(spectrum * (member @ gain)[..., None], axes=(0, 1), norm="ortho")
+
+
+def smooth(
+    attribution: Float[Array, "h w 3"], one: Float[Array, "h w 3"], other: Float[Array, "h w 3"], image: Float[Array, "h w 3"]
+) -> Float[Array, "h w 3"]:
+    """The attribution `image * W` with `wiener` of W, which is taken as 0 where the image is exactly 0.
+
+    Args:
+        attribution: of all samples.
+        one, other: of half of them each.
+        image: the normalised image.
+    """
+    divisor = jnp.where(image == 0, 1.0, image)
+    return image * wiener(*(jnp.where(image == 0, 0.0, wide(part) / divisor) for part in (attribution, one, other)))

@@ -18,7 +18,7 @@ from jaxtyping import Array, Float, Integer, PRNGKeyArray
 
 from dave_jax.attribution.explain import as_image_ids
 from dave_jax.attribution.fit import fitted
-from dave_jax.attribution.neighbourhood import attribute_image, smoothed
+from dave_jax.attribution.neighbourhood import attribute_image
 from dave_jax.attribution.postprocess import postprocess
 from dave_jax.attribution.targets import as_cotangents
 from dave_jax.config import DaveConfig
@@ -33,8 +33,7 @@ class Converged:
     Attributes:
         maps: heat maps Float[b h w] in [0, 1], or with `raw` the aggregated attributions Float[b h w 3].
         num_samples: Int[b], samples that an image took.
-        standard_error: Float[b h w], of the attribution of each pixel, channels summed; in units of the logit, as `raw` maps are. It is
-            that before any smoothing (`DaveConfig.smoothing`).
+        standard_error: Float[b h w], of the attribution of each pixel, channels summed; in units of the logit, as `raw` maps are.
         error: Float[b], `rms(standard error) / rms(map)`, what the tolerance is compared with. For a small one, a second map of as many
             samples correlates with this one by about `1 / (1 + error^2)`.
     """
@@ -94,6 +93,8 @@ def explain_until(
     config = model.config.with_samples(8) if config is None else config
     images = check_images(images, model.preprocessing.image_size)
     cotangents, single = as_cotangents(targets, len(images), count_classes(model, images.dtype), images.dtype)
+    if config.smoothing:
+        raise ValueError("explain_until does not smooth: leave smoothing out of its settings, or use explain.")
     config = fitted(config, model, rules, jax.ShapeDtypeStruct(images.shape[1:], images.dtype), cotangents.shape[1])
     ids, limit = as_image_ids(image_ids, images), jnp.asarray(max_rounds)
     found = _until(
@@ -119,8 +120,6 @@ def _until(
     max_rounds: Integer[Array, ""],
     raw: bool,
 ) -> tuple[Array, Array, Array, Array]:
-    rough = dataclasses.replace(config, smoothing=None)
-
     def finish(job):
         image, cotangents, number = job
         image_key = jax.random.fold_in(key, number)
@@ -138,7 +137,7 @@ def _until(
 
         def another(state):  # Welford's update, so that the squares do not cancel
             rounds, mean, squares = state
-            new, _ = attribute_image(forward, rules, params, image, cotangents, image_key, rough, first=rounds * config.num_samples)
+            new, _ = attribute_image(forward, rules, params, image, cotangents, image_key, config, first=rounds * config.num_samples)
             away = new - mean
             mean = mean + away / (rounds + 1).astype(image.dtype)
             return rounds + 1, mean, squares + jnp.sum(away, axis=-1) * jnp.sum(new - mean, axis=-1)
@@ -146,7 +145,6 @@ def _until(
         none = jnp.zeros((len(cotangents), *image.shape), image.dtype)
         rounds, mean, squares = jax.lax.while_loop(more, another, (jnp.asarray(0), none, none[..., 0]))
         standard_error, error = certain(rounds, mean, squares)
-        mean = smoothed(mean, image, config, (rounds * config.num_samples).astype(image.dtype))
         maps = mean if raw else jax.vmap(lambda one: postprocess(one, config))(mean)
         return maps, rounds * config.num_samples, standard_error, error
 
