@@ -166,15 +166,20 @@ def products(config: ViTConfig, chunk: int, depth: int) -> float:
     """Floating point operations that the matrix products of a chunk require, `depth` blocks forward and backward.
 
     With frozen operators nothing goes back through queries, keys and softmax: the backward pass of a block has four products with weights
-    (value, projection, the two of the MLP) where the forward pass has six, and one with the attention where that has two. The logits
-    themselves are not needed; the head's backward product is one row for all samples.
+    (value, projection, the two of the MLP) where the forward pass has six, and one with the attention where that has two. In the last
+    block all tokens have keys and values, and those that the head reads the rest. The logits themselves are not needed; the head's
+    backward product is one row for all samples.
     """
     patches = config.grid[0] * config.grid[1]
     tokens, width, hidden = patches + config.num_prefix, config.width, config.mlp_width
-    forward = tokens * (4 * width**2 + 2 * width * hidden) + 2 * tokens**2 * width
-    backward = tokens * (2 * width**2 + 2 * width * hidden) + tokens**2 * width
+
+    def block(rows: int) -> int:
+        forward = 2 * tokens * width**2 + rows * (2 * width**2 + 2 * width * hidden) + 2 * rows * tokens * width
+        return forward + tokens * width**2 + rows * (width**2 + 2 * width * hidden) + rows * tokens * width
+
     embedding = 2 * patches * 3 * config.patch_size[0] * config.patch_size[1] * width
-    return 2.0 * (chunk * (embedding + depth * (forward + backward)) + width * config.num_classes)
+    blocks = (depth - 1) * block(tokens) + block(config.num_read or tokens)
+    return 2.0 * (chunk * (embedding + blocks) + width * config.num_classes)
 
 
 def compile_program(case: Case) -> tuple[functools.partial, dict[str, float]]:
@@ -202,7 +207,7 @@ def count_operations(case: Case, program: functools.partial, passes: functools.p
     return {
         "explain_once": float(program.func.cost_analysis()["flops"]),
         "passes_once": float(passes.func.cost_analysis()["flops"]),
-        "products_once": products(config, chunk, 1),
+        "products_once": products(config, chunk, 2 if config.num_read else 1),  # where the last block is no turn of the loop
         "products_per_sample": products(config, chunk, config.depth) / chunk,
     }
 

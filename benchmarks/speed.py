@@ -83,7 +83,7 @@ def torch_calls(case: Case, name: str, chunk: int) -> dict[str, Callable[[], Any
 def measure_model(size: str, given: argparse.Namespace) -> dict[str, Any]:
     """One model: check, then time."""
     case = Case.build(size, given.samples, None)
-    chunks = [int(chunk) for chunk in given.chunks.split(",")] if given.chunks else [case.config.chunk_size or 1]
+    chunks = [int(chunk) for chunk in given.chunks.split(",")] if given.chunks else [None]
     precisions, adjoints = given.precisions.split(","), given.adjoints.split(",")
     classes = [int(count) for count in given.classes.split(",")]
     reference = variant(case, "float32", "scatter", chunks[0], 1)()[0]
@@ -92,7 +92,7 @@ def measure_model(size: str, given: argparse.Namespace) -> dict[str, Any]:
         for adjoint in adjoints:
             for chunk in chunks:
                 for count in classes if (adjoint, chunk) == (adjoints[-1], chunks[-1]) else classes[:1]:
-                    name = f"{precision}, {adjoint}, {chunk} at once, {count} classes"
+                    name = f"{precision}, {adjoint}, {chunk or 'default'} at once, {count} classes"
                     calls[name] = variant(case, precision, adjoint, chunk, count)
                     agreement[name] = variant_likeness = pearson(calls[name]()[0, 0], reference[0]).item() if count == 1 else None
                     settings[name] = {"precision": precision, "adjoint": adjoint, "chunk": chunk, "classes": count}
@@ -102,7 +102,7 @@ def measure_model(size: str, given: argparse.Namespace) -> dict[str, Any]:
                         )
         calls[f"product {precision}"], operations = product_call(precision)
     if given.torch:
-        calls |= torch_calls(case, SIZES[size], chunks[-1])
+        calls |= torch_calls(case, SIZES[size], chunks[-1] or case.config.chunk_size or 1)
     for call in calls.values():  # compiles
         jax.block_until_ready(call())
     seconds = measure(calls, given.rounds)

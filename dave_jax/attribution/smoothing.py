@@ -2,11 +2,11 @@
 
     W' = idct(G dct(W)),    G = clip(sum dct(W_1) dct(W_2) / sum dct(W)^2, 0, 1)        attribution = image * W'
 
-with sums over the three channels and over rings of like frequency, a third of an octave wide. W_1 and W_2 are averages of half of the samples
-each: what they share is signal, the rest of W's power is noise. The more samples, the less is smoothed: G goes to 1.
+with sums over the three channels and over rings of like frequency, a third of an octave wide. W_1 and W_2 are averages of half of the
+samples each: what they share is signal, the rest of W's power is noise. The more samples, the less is smoothed: G goes to 1.
 
-Where W_eff is smooth and its samples' noise is fine, as in networks with large patches, that saves a third of the samples; where the signal is
-as fine as the noise, it changes little (docs/performance.md). (Wiener 1949; cross-spectra of two halves as in Unser et al. 1987.)
+Where W_eff is smooth and the noise of its samples is fine, that saves a third of the samples; where the signal is as fine as the noise, it
+changes little (docs/performance.md). (Wiener 1949; the ring correlation of two halves is van Heel's, 1982.)
 """
 
 import jax
@@ -21,9 +21,6 @@ RINGS_AN_OCTAVE = 3
 
 LOWEST = 4
 """Half waves across the image; lower frequencies are one ring, for a few coefficients would not tell their power."""
-
-LEAST_SAMPLES = 4
-"""Two in either half."""
 
 
 def rings(height: int, width: int) -> Integer[np.ndarray, "h w"]:

@@ -35,7 +35,8 @@ def scatters(text: str) -> list[str]:
 
 @pytest.mark.parametrize("platform", ["tpu", "cuda"])
 @pytest.mark.parametrize(
-    "changes", [{}, pytest.param({"sampler": "lattice", "aggregation": "biweight", "mad_pilot": 2}, marks=pytest.mark.slow)]
+    "changes",
+    [{}, pytest.param({"sampler": "lattice", "aggregation": "biweight", "smoothing": True, "mad_pilot": 2}, marks=pytest.mark.slow)],
 )
 def test_no_meeting_scatters_and_no_dynamic_shapes(platform, changes):
     text = lowered(platform, **changes)

@@ -34,6 +34,7 @@ def maps(mesh=None, **changes):
         pytest.param("samples", {"mad_pilot": 4}, marks=pytest.mark.slow),
         pytest.param("samples", {"aggregation": "streaming_mean"}, marks=pytest.mark.slow),
         pytest.param("samples", {"aggregation": "median"}, marks=pytest.mark.slow),
+        pytest.param("samples", {"mad_pilot": 4, "smoothing": True}, marks=pytest.mark.slow),
         pytest.param("data", {"mad_pilot": 4}, marks=pytest.mark.slow),
         pytest.param("data", {"aggregation": "streaming_mean"}, marks=pytest.mark.slow),
     ],

@@ -1,4 +1,4 @@
-"""Smoothing against a dense solve, its limits, and where `explain` applies it."""
+"""The Wiener filter against slow sums, its limits, and `explain` with it against its own samples."""
 
 import dataclasses
 
@@ -8,95 +8,110 @@ import numpy as np
 import pytest
 
 import dave_jax as dave
-from dave_jax.attribution.smoothing import smooth, smooth_attribution
+from dave_jax.attribution.aggregate import biweight, mad_bounds, tukey
+from dave_jax.attribution.smoothing import rings, smooth, wiener
 from dave_jax.models.bcos import BcosViT
 from dave_jax.models.bcos_config import BcosViTConfig, init_params
 from dave_jax.testing import tiny_model
 
-KEY, CONFIG = jax.random.key(3), dave.DaveConfig(num_samples=6, noise_alpha=0.4)
+KEY = jax.random.key(3)
+CONFIG = dave.DaveConfig(num_samples=6, noise_alpha=0.4, smoothing=True, chunk_size=2)
 
 
-def penalised(array, length, count):
-    """argmin of n |V - W|^2 + length^2 |grad V|^2 by one dense system, slopes taken of the interpolating cosines."""
+def slow_wiener(average, one, other):
+    """With cosines written out, coefficient by coefficient."""
 
-    def slopes(size):
-        centres, orders = np.arange(size) + 0.5, np.arange(size)
-        basis = np.cos(np.pi * orders * centres[:, None] / size)  # values at the centres, by order
-        return basis @ np.diag((np.pi * orders / size) ** 2) @ np.linalg.inv(basis)  # minus the second derivative
+    def cosines(size):
+        rows = np.cos(np.pi * np.arange(size)[:, None] * (np.arange(size) + 0.5) / size)
+        return rows / np.linalg.norm(rows, axis=1, keepdims=True)
 
-    height, width, channels = array.shape
-    penalty = np.kron(slopes(height), np.eye(width)) + np.kron(np.eye(height), slopes(width))
-    system = count * np.eye(height * width) + length**2 * penalty
-    return np.linalg.solve(system, count * array.reshape(-1, channels)).reshape(array.shape)
-
-
-def test_is_the_penalised_fit(x64):
-    array = np.random.default_rng(0).normal(size=(6, 9, 3))
-    np.testing.assert_allclose(smooth(jnp.asarray(array), 2.5, 7), penalised(array, 2.5, 7), rtol=0, atol=1e-12)
-
-
-def test_keeps_the_mean_and_what_is_flat():
-    array = jax.random.normal(KEY, (2, 8, 12, 3))
-    np.testing.assert_allclose(smooth(array, 4.0, 3).mean((1, 2)), array.mean((1, 2)), atol=1e-6)
-    np.testing.assert_allclose(smooth(jnp.ones((8, 12, 3)), 4.0, 3), 1.0, atol=1e-6)
+    (height, width, _), where = average.shape, rings(*average.shape[:2])
+    down, across = cosines(height), cosines(width)
+    spectra = [np.einsum("ih,jw,hwc->ijc", down, across, array) for array in (average, one, other)]
+    gain = np.zeros((height, width))
+    for i in range(height):
+        for j in range(width):
+            same = where == where[i, j]
+            gain[i, j] = np.clip((spectra[1] * spectra[2])[same].sum() / (spectra[0] ** 2)[same].sum(), 0, 1)
+    return np.einsum("ih,jw,ijc->hwc", down, across, spectra[0] * gain[..., None])
 
 
-def test_many_samples_are_left_as_they_are():
+def test_equals_slow_version(x64):
+    random = np.random.default_rng(0)
+    signal, noise = random.normal(size=(7, 12, 3)), random.normal(size=(2, 7, 12, 3))
+    arrays = signal + noise.mean(0), signal + noise[0], signal + noise[1]
+    found, expected = wiener(*map(jnp.asarray, arrays)), slow_wiener(*arrays)
+    np.testing.assert_allclose(found, expected, rtol=0, atol=1e-12)
+    assert np.abs(found - arrays[0]).max() > 0.1
+
+
+def test_rings_grow_with_the_frequency_alone():
+    where, (height, width) = rings(24, 48), (24, 48)
+    frequencies = np.hypot(np.arange(height)[:, None] / (2 * height), np.arange(width)[None] / (2 * width))
+    order = np.argsort(frequencies.ravel())
+    assert (np.diff(where.ravel()[order]) >= 0).all()
+    assert set(np.unique(where)) >= {0, 1, 2} and (where == 0).sum() > 4
+
+
+def test_halves_that_agree_change_nothing_and_halves_that_contradict_leave_nothing():
     array = jax.random.normal(KEY, (8, 12, 3))
-    distances = [float(jnp.abs(smooth(array, 3.0, count) - array).max()) for count in (1, 10_000, 1_000_000)]
-    assert distances[0] > 0.5 > 0.1 > distances[1] > 50 * distances[2]
-    np.testing.assert_allclose(smooth(array, 0.0, 1), array, atol=1e-5)
+    np.testing.assert_allclose(wiener(array, array, array), array, atol=1e-5)
+    assert not wiener(array, array, -array).any()
+    assert not wiener(0 * array, array, -array).any()
 
 
-def test_what_the_image_multiplies_is_smoothed():
-    image, transformation = jax.random.normal(KEY, (8, 8, 3)).at[2, 3].set(0.0), jax.random.normal(jax.random.key(4), (2, 8, 8, 3))
-    found = smooth_attribution(image[None] * transformation, image, 2.0, 5)
-    expected = image[None] * smooth(transformation.at[:, 2, 3].set(0.0), 2.0, 5)
-    np.testing.assert_allclose(found, expected, atol=1e-5)
-    assert bool(jnp.isfinite(found).all()) and not found[:, 2, 3].any()
+def test_what_the_image_multiplies_is_smoothed(x64):
+    image = jax.random.normal(KEY, (8, 8, 3)).at[2, 3].set(0.0)
+    parts = jax.random.normal(jax.random.key(4), (3, 8, 8, 3)).at[:, 2, 3].set(0.0)
+    found = smooth(*(image * part for part in parts), image)
+    np.testing.assert_allclose(found, image * wiener(*parts), rtol=0, atol=1e-12)
 
 
-@pytest.mark.parametrize(
-    "changes", [{}, {"mad_pilot": 3, "aggregation": "biweight"}, pytest.param({"aggregation": "streaming_mean"}, marks=pytest.mark.slow)]
-)
-def test_explain_smooths_the_average(changes):
-    model, images = tiny_model(), jax.random.normal(KEY, (2, 16, 16, 3))
-    plain = dataclasses.replace(CONFIG, **changes)
-    maps = [dave.explain(model, images, [[0, 1], [2, 3]], key=KEY, config=config, raw=True) for config in (plain, with_smoothing(plain))]
-    expected = jax.vmap(lambda raw, image: smooth_attribution(raw, image, 3.0, 6))(maps[0], images)
-    np.testing.assert_allclose(maps[1], expected, atol=1e-4 * float(jnp.abs(expected).max()))
-    assert float(jnp.abs(maps[1] - maps[0]).max()) > 0.1 * float(jnp.abs(maps[0]).max())
+def of_samples(samples, image, aggregation):
+    """The smoothed average of samples, from `aggregate` and `wiener`: samples 0 and 1 of each four are one half, 2 and 3 the other."""
+    first = np.arange(len(samples)) % 4 < 2
+    if aggregation == "biweight":
+        bounds = mad_bounds(samples)
+        weights = jnp.stack([tukey(sample, *bounds) for sample in samples])
+        halves = [(weights * samples)[half].sum(0) / jnp.maximum(weights[half].sum(0), 1e-300) for half in (first, ~first)]
+        return smooth(biweight(samples), *halves, image)
+    return smooth(samples.mean(0), samples[first].mean(0), samples[~first].mean(0), image)
 
 
-def with_smoothing(config):
-    return dataclasses.replace(config, smoothing=3.0)
-
-
-def test_rounds_and_until_count_what_they_took():
+@pytest.mark.parametrize("aggregation", ["biweight", pytest.param("mean", marks=pytest.mark.slow)])
+def test_explain_smooths_the_average_of_its_samples(aggregation, x64):
     model, images = tiny_model(), jax.random.normal(KEY, (1, 16, 16, 3))
-    options = {"key": KEY, "raw": True}
-    for found, bare in zip(
-        *(dave.explain_rounds(model, images, [0], config=config, round_size=2, **options) for config in (with_smoothing(CONFIG), CONFIG)),
-        strict=True,
-    ):
-        expected = smooth_attribution(bare.maps[0], images[0], 3.0, bare.num_samples)
-        np.testing.assert_allclose(found.maps[0], expected, atol=1e-4 * float(jnp.abs(expected).max()))
+    model = dataclasses.replace(model, params=jax.tree.map(lambda leaf: leaf.astype(float), model.params))
+    config = dataclasses.replace(CONFIG, aggregation=aggregation)
+    found, samples = dave.explain(model, images, [[0, 1]], key=KEY, config=config, raw=True, return_samples=True)
+    expected = jnp.stack([of_samples(of_class, images[0], aggregation) for of_class in samples[0]])
+    np.testing.assert_allclose(found[0], expected, rtol=0, atol=1e-10 * float(jnp.abs(expected).max()))
+    streaming = config if aggregation == "biweight" else dataclasses.replace(config, aggregation="streaming_mean")
+    again = dave.explain(model, images, [[0, 1]], key=KEY, config=streaming, raw=True)
+    np.testing.assert_allclose(again[0], expected, rtol=0, atol=1e-10 * float(jnp.abs(expected).max()))
+    plain = dave.explain(model, images, [[0, 1]], key=KEY, config=dataclasses.replace(streaming, smoothing=False), raw=True)
+    assert float(jnp.abs(plain - again).max()) > 0.01 * float(jnp.abs(plain).max())
+
+
+def test_a_pilot_changes_bounds_alone():
+    """Held samples and those added up: with a threshold that keeps all, the same map."""
+    model, images = tiny_model(), jax.random.normal(KEY, (1, 16, 16, 3))
+    config = dataclasses.replace(CONFIG, mad_threshold=1e6)
     one, other = (
-        dave.explain_until(model, images, [0], config=config, tolerance=0.0, max_rounds=3, **options)
-        for config in (with_smoothing(CONFIG), CONFIG)
+        dave.explain(model, images, [0], key=KEY, config=dataclasses.replace(config, mad_pilot=pilot), raw=True) for pilot in (6, 3)
     )
-    expected = smooth_attribution(other.maps[0], images[0], 3.0, 18)
-    np.testing.assert_allclose(one.maps[0], expected, atol=1e-4 * float(jnp.abs(expected).max()))
-    np.testing.assert_array_equal(one.standard_error, other.standard_error)
+    np.testing.assert_allclose(one, other, atol=1e-5 * float(jnp.abs(one).max()))
 
 
-def test_networks_of_made_channels_refuse_it():
+def test_where_it_is_refused():
     config = BcosViTConfig(patch_size=(4, 4), width=8, depth=1, num_heads=2, mlp_width=16, num_classes=3)
-    model = dave.Model(init_params(KEY, config), BcosViT(config), preprocessing=dave.Preprocessing((8, 8)))
+    bcos = dave.Model(init_params(KEY, config), BcosViT(config), preprocessing=dave.Preprocessing((8, 8)))
     with pytest.raises(ValueError, match=r"a BcosViT sees channels made of it.*Leave smoothing out"):
-        dave.explain(model, jnp.ones((1, 8, 8, 3)), [0], key=KEY, config=with_smoothing(CONFIG))
-
-
-def test_a_negative_length_is_refused():
-    with pytest.raises(ValueError, match=r"smoothing must lie in \[0, 1000\]; got -1"):
-        dave.DaveConfig(smoothing=-1)
+        dave.explain(bcos, jnp.ones((1, 8, 8, 3)), [0], key=KEY, config=CONFIG)
+    model, images = tiny_model(), jnp.ones((1, 16, 16, 3))
+    with pytest.raises(ValueError, match="explain_rounds does not smooth"):
+        dave.explain_rounds(model, images, [0], key=KEY, config=CONFIG)
+    with pytest.raises(ValueError, match="explain_until does not smooth"):
+        dave.explain_until(model, images, [0], key=KEY, config=CONFIG, tolerance=0.1)
+    with pytest.raises(ValueError, match="two halves of at least 4 samples; got num_samples=3"):
+        dave.DaveConfig(num_samples=3, smoothing=True)
