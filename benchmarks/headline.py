@@ -130,7 +130,7 @@ def main(arguments: list[str] | None = None) -> dict[str, Any]:
     parser.add_argument("--confidence", type=float, default=0.5, help="the least probability of a photograph's class")
     parser.add_argument("--reference", type=int, default=2000, help="samples")
     parser.add_argument("--theirs", type=int, default=50, help="samples")
-    parser.add_argument("--ours", type=int, default=32, help="samples")
+    parser.add_argument("--ours", type=int, default=34, help="samples")
     parser.add_argument("--runs", type=int, default=3, help="maps of each photograph, for the quality")
     parser.add_argument("--rounds", type=int, default=3, help="timed calls")
     parser.add_argument("--threads", type=int, default=2, help="of each side")

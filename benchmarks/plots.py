@@ -48,7 +48,13 @@ def draw_speed(results: list[dict[str, Any]], time: Axes, share: Axes) -> None:
 def draw_samplers(result: dict[str, Any], axes: Axes) -> None:
     """Likeness to the map of many samples, with the standard error over photographs."""
     settings, values = result["settings"], np.array(result["correlation"])  # photographs, samplers, averages, counts, repeats
-    for sampler, average, line in (("independent", "mad_mean", "o-"), ("lattice", "mad_mean", "s--"), ("lattice", "biweight", "^:")):
+    drawn = (
+        ("independent", "mad_mean", "o-"),
+        ("lattice", "mad_mean", "s--"),
+        ("lattice", "biweight", "^:"),
+        ("lattice", "smoothed", "v-."),
+    )
+    for sampler, average, line in drawn:
         if sampler in settings["samplers"] and average in settings["averages"]:
             chosen = values[:, settings["samplers"].index(sampler), settings["averages"].index(average)].mean(-1)
             error = chosen.std(axis=0, ddof=1) / np.sqrt(len(chosen))

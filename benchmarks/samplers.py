@@ -29,9 +29,10 @@ from photographs import choose
 from tried_samplers import TRIED
 
 import dave_jax as dave
-from dave_jax.attribution.aggregate import AGGREGATIONS, ROBUST_WEIGHTS, mad_bounds, mad_mean
+from dave_jax.attribution.aggregate import AGGREGATIONS, ROBUST_WEIGHTS, biweight, mad_bounds, tukey, weighted_mean
 from dave_jax.attribution.neighbourhood import contribution
 from dave_jax.attribution.postprocess import postprocess
+from dave_jax.attribution.smoothing import smooth
 from dave_jax.effective.decomposition import resolve
 from dave_jax.evaluation.data import read
 from dave_jax.evaluation.similarity import pearson, top_overlap
@@ -40,12 +41,26 @@ from dave_jax.sampling.transforms import apply_transform, pull_back
 
 CHUNK = 64 if jax.default_backend() != "cpu" else 4
 
-AVERAGES = {name: AGGREGATIONS[name] for name in ("mad_mean", "biweight", "mean", "median")}
+
+def smoothed(image, samples, threshold):
+    """`biweight` with `DaveConfig.smoothing`; as it is where there are too few samples for that."""
+    average, first = biweight(samples, threshold), np.arange(len(samples)) % 4 < 2
+    if len(samples) < 4:
+        return average
+    weights = jax.vmap(tukey, (0, None, None))(samples, *mad_bounds(samples, threshold))
+    return smooth(average, *(weighted_mean(samples[half], weights[half]) for half in (first, ~first)), image)
+
+
+def plainly(name, image, samples, threshold):
+    return AGGREGATIONS[name](samples, threshold)
+
+
+AVERAGES = {name: functools.partial(plainly, name) for name in ("mad_mean", "biweight", "mean", "median")} | {"smoothed": smoothed}
 PILOTS = (16, 32, 64, 128, 256, 512)
 """Sizes of `mad_pilot` that the reference is averaged with too."""
 
 
-def with_pilot(name, pilot, samples, threshold):
+def with_pilot(name, pilot, image, samples, threshold):
     """What `explain` computes with `mad_pilot`: bounds from some samples, the weighted mean of all."""
     bounds = mad_bounds(samples[np.arange(pilot) * len(samples) // pilot], threshold)
     weights = jax.vmap(ROBUST_WEIGHTS[name], (0, None, None))(samples, *bounds)
@@ -89,8 +104,8 @@ def explained(samples, others):
 
 
 @functools.partial(jax.jit, static_argnums=0)
-def heat(average, samples, config):
-    return postprocess(average(samples, config.mad_threshold), config)
+def heat(average, image, samples, config):
+    return postprocess(average(image, samples, config.mad_threshold), config)
 
 
 def attributions(model, image, cotangent, drawn):
@@ -118,12 +133,12 @@ def study(model, images, targets, samplers, counts, repeats, reference, key) -> 
         )
         many = attributions(model, image, cotangent, drawn)
         control.append(explained(many, controls(model.forward, model.params, image, cotangent, drawn)).item())
-        limits = {name: heat(average, many, config) for name, average in AVERAGES.items()}
-        even, odd = heat(mad_mean, many[::2], config), heat(mad_mean, many[1::2], config)
+        limits = {name: heat(average, image, many, config) for name, average in AVERAGES.items()}
+        even, odd = (heat(AVERAGES["mad_mean"], image, many[half::2], config) for half in (0, 1))
         halves.append([pearson(even, odd).item(), top_overlap(even, odd).item()])
         spread.append(np.asarray(jnp.mean(jnp.var(many.sum(-1).reshape(20, -1, *image.shape[:2]), axis=1), axis=(1, 2))).tolist())
         for a, p, name, pilot in some:
-            pilots[i, a, p] = pearson(heat(functools.partial(with_pilot, name, pilot), many, config), limits[name]).item()
+            pilots[i, a, p] = pearson(heat(functools.partial(with_pilot, name, pilot), image, many, config), limits[name]).item()
         del many
         for s, sampler in enumerate(samplers.values()):
             runs = [(c, r) for c in range(len(counts)) for r in range(repeats)]
@@ -137,7 +152,7 @@ def study(model, images, targets, samplers, counts, repeats, reference, key) -> 
                 part = samples[first : first + counts[c]]
                 first += counts[c]
                 for a, (name, average) in enumerate(AVERAGES.items()):
-                    map_ = heat(average, part, config)
+                    map_ = heat(average, image, part, config)
                     found[:, i, s, a, c, r] = pearson(map_, limits["mad_mean"]), top_overlap(map_, limits["mad_mean"])
                     own[i, s, a, c, r] = pearson(map_, limits[name])
         print(f"{i + 1} of {len(images)}: {time.perf_counter() - start:.1f} s", flush=True)
@@ -165,7 +180,7 @@ def compare(found: dict[str, Any], samplers: list[str], counts: tuple[int, ...])
     print("\ncorrelation above that of independent samples and mad_mean, with 95 % intervals; samples for the likeness of 50 of those")
     print("| sampler | average | " + " | ".join(map(str, counts)) + " | for 50 |")
     for s, name in enumerate(samplers):
-        for a, average in enumerate(("mad_mean", "biweight")):
+        for a, average in ((a, name) for a, name in enumerate(AVERAGES) if name in ("mad_mean", "biweight", "smoothed")):
             gain = found["correlation"][:, s, a].mean(axis=-1) - first
             cells = [
                 f"{gain[:, c].mean():+.4f} [{low:+.4f}, {high:+.4f}]" for c in range(len(counts)) for low, high in [interval(gain[:, c])]

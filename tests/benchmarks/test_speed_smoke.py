@@ -46,7 +46,7 @@ def test_samplers(collection, tmp_path, capsys):
     result = samplers.main([*options, "--counts=2,50", "--repeats=2", f"--output={tmp_path / 'results'}"])
     assert written(tmp_path / "results", "samplers") == result
     correlation = np.array(result["correlation"])  # photographs, samplers, averages, counts, repeats
-    assert correlation.shape == (3, len(result["settings"]["samplers"]), 4, 2, 2)
+    assert correlation.shape == (3, len(result["settings"]["samplers"]), 5, 2, 2)
     assert correlation[..., 1, :].mean() > correlation[..., 0, :].mean()  # 50 samples are nearer than 2
     assert all(0 < share < 1 for share in result["control"])
     assert (np.diff(np.array(result["pilots"])[:, 0, :2].mean(0)) > 0).all()  # a larger pilot too
