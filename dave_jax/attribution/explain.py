@@ -10,6 +10,7 @@ DAVE, arXiv 2602.06613, eqs. 6 to 9. Images run one after the other, an image's 
 devices both axes can be spread: pass a mesh.
 """
 
+import contextlib
 import dataclasses
 from functools import partial
 from typing import Any, Literal
@@ -81,11 +82,13 @@ def explain(
         (2, 16, 16)
     """
     config, rules = model.config if config is None else config, resolve(decomposition)
-    images, mesh = _placed(check_images(images, model.preprocessing.image_size), mesh)
+    images = check_images(images, model.preprocessing.image_size)
     cotangents, single = as_cotangents(targets, len(images), count_classes(model, images.dtype), images.dtype)
     if return_samples and config.aggregation == "streaming_mean":
         raise ValueError("aggregation='streaming_mean' never holds the samples; use aggregation='mean' with return_samples=True.")
     image_ids = as_image_ids(image_ids, images)
+    given = mesh
+    images, mesh = _placed(images, mesh)
     if return_samples and config.mad_pilot is None:
         config = dataclasses.replace(config, mad_pilot=config.num_samples)
     config = fitted(
@@ -105,9 +108,12 @@ def explain(
         whole, spread = NamedSharding(mesh, PartitionSpec()), NamedSharding(mesh, _by_images(mesh))
         params, key = jax.device_put((params, key), whole)
         cotangents, image_ids = jax.device_put((cotangents, image_ids), spread)
-    maps, samples = _explain(model.forward, rules, params, images, cotangents, key, image_ids, config, raw, return_samples, mesh)
-    if single:
-        maps, samples = maps[:, 0], None if samples is None else samples[:, 0]
+    with contextlib.nullcontext() if mesh is None else jax.sharding.use_abstract_mesh(mesh.abstract_mesh):  # not a caller's own
+        maps, samples = _explain(model.forward, rules, params, images, cotangents, key, image_ids, config, raw, return_samples, mesh)
+        if single:
+            maps, samples = maps[:, 0], None if samples is None else samples[:, 0]
+    if given is not None:
+        maps, samples = jax.device_put((maps, samples), NamedSharding(given, _by_images(given)))
     return (maps, samples) if return_samples else maps
 
 

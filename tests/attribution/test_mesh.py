@@ -56,6 +56,20 @@ def test_images_already_on_their_devices():
 
 
 @pytest.mark.slow
+@pytest.mark.parametrize("kind", [jax.sharding.AxisType.Auto, jax.sharding.AxisType.Explicit])
+def test_under_a_mesh_of_the_caller(kind):
+    """Whatever the type of its axes: also in sharding in types, with and without the mesh as an argument."""
+    alone = np.asarray(dave.explain(tiny_model(), IMAGES, [0, 1], key=KEY, config=CONFIG))
+    mesh = jax.make_mesh((2,), ("data",), axis_types=(kind,))
+    with jax.set_mesh(mesh):
+        inside, spread = (dave.explain(tiny_model(), IMAGES, [0, 1], key=KEY, config=CONFIG, mesh=given) for given in (None, mesh))
+        twice = 2 * spread
+    assert len(spread.sharding.device_set) == 2 and spread.sharding.mesh.axis_types == (kind,)
+    for found in (inside, spread, twice / 2):
+        np.testing.assert_allclose(found, alone, atol=1e-5)
+
+
+@pytest.mark.slow
 def test_samples_come_back_in_order():
     mesh = jax.make_mesh((2,), ("samples",))
     _, alone = dave.explain(tiny_model(), IMAGES, [0, 1], key=KEY, config=CONFIG, return_samples=True)
