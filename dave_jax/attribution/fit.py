@@ -47,7 +47,7 @@ def fitted(
         >>> from dave_jax.testing import tiny_model
         >>> found = fitted(DaveConfig(num_samples=6), tiny_model(), effective, jax.ShapeDtypeStruct((16, 16, 3), jnp.float32), 1)
         >>> found.chunk_size, found.mad_pilot, found.precision
-        (6, 6, 'float32')
+        (3, 6, 'float32')
     """
     if config.num_samples % share:
         raise ValueError(f"num_samples must be a multiple of the {share} devices that share an image's samples; got {config.num_samples}.")
