@@ -135,7 +135,7 @@ def _contributions(
     chosen, fill = spread_biases(forward, params)
 
     def logit(image, chosen):
-        return jnp.vdot(forward(fill(chosen), image, rules), cotangent)
+        return jnp.vdot(on_every_token(forward, fill(chosen), image, rules), cotangent)
 
     value, (image_gradient, gradients) = jax.value_and_grad(logit, argnums=(0, 1))(image, chosen)
     terms = {path: gradients[path] * chosen[path] for path in chosen}
@@ -161,6 +161,11 @@ def spread_biases(forward: Forward, params: Any) -> tuple[dict[Path, Array], Cal
         return jax.tree.unflatten(structure, [chosen.get(path, leaf) for path, (_, leaf) in zip(paths, leaves, strict=True)])
 
     return chosen, fill
+
+
+def on_every_token(forward: Forward, params: Any, image: Array, rules: Decomposition) -> Array:
+    """The logits, computed with parameters of `spread_biases`: a ViT's own pass has no rows for what its head does not read."""
+    return forward.operators(params, image, rules)[0] if isinstance(forward, ViT) else forward(params, image, rules)
 
 
 def _repeat(path: Path, leaf: Array, vit: ViT) -> Array:

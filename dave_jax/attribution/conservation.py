@@ -19,7 +19,7 @@ import numpy as np
 from jax.typing import ArrayLike
 from jaxtyping import Array, Float
 
-from dave_jax.attribution.bias import spread_biases
+from dave_jax.attribution.bias import on_every_token, spread_biases
 from dave_jax.attribution.targets import as_cotangents
 from dave_jax.effective.decomposition import Decomposition, resolve
 from dave_jax.models.model import Forward, Model, check_images, count_classes
@@ -102,7 +102,7 @@ def _follow(
     """The relevance of every state, and the bias terms between them."""
     biases, fill = spread_biases(forward, params)
     if not isinstance(forward, ViT) or forward.config.pooled_blocks > 1:  # what the head reads is then in more than one state
-        logit, pull = jax.vjp(lambda image, biases: jnp.vdot(forward(fill(biases), image, rules), cotangent), image, biases)
+        logit, pull = jax.vjp(lambda image, biases: jnp.vdot(on_every_token(forward, fill(biases), image, rules), cotangent), image, biases)
         on_image, on_biases = pull(jnp.ones_like(logit))
         total = sum((jnp.vdot(on_biases[path], value) for path, value in biases.items()), start=jnp.zeros_like(logit))
         return jnp.stack([jnp.vdot(on_image, image), logit]), total[None]

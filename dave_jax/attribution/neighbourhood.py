@@ -119,7 +119,7 @@ def attribute_image(
     sample = sample_of(forward, rules, params, image, cotangents, key, config)
     aggregated, halves, samples = _aggregate(lambda number: sample(first + number), config, return_samples, axis)
     if halves is not None:
-        aggregated = jax.vmap(lambda *parts: smooth(*parts, image))(aggregated, *halves)
+        aggregated = jax.vmap(lambda all_, one, other: smooth(all_, one, other, image))(aggregated, *halves)
     return aggregated, samples
 
 

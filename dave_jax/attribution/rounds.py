@@ -75,7 +75,7 @@ def explain_rounds(
         raw: return attributions instead of heat maps.
 
     Raises:
-        ValueError, TypeError: as `explain`, when it is called; a round of no samples.
+        ValueError, TypeError: as `explain`, when it is called; a round of no samples; settings that smooth.
 
     Example:
         >>> import dave_jax as dave

@@ -76,7 +76,7 @@ def explain_until(
         raw: return attributions instead of heat maps.
 
     Raises:
-        ValueError, TypeError: as `explain`; a tolerance below 0, fewer than two rounds.
+        ValueError, TypeError: as `explain`; a tolerance below 0, fewer than two rounds, settings that smooth.
 
     Example:
         >>> import dave_jax as dave

@@ -228,10 +228,9 @@ def block(
             y, op = norm(params[f"{name}_norm"], x, decomposition, eps=eps)
             links.append(op)
         if name == "attention":
-            seen = (
-                {"latent": None, "bias": bias} if rows is None else {"latent": y[:rows], "bias": bias if bias is None else bias[:, :rows]}
-            )
-            y, op = attention(params[name], y, decomposition, num_heads=num_heads, eps=eps, probe=probe, rotation=rotation, **seen)
+            latent, scores = (None, bias) if rows is None else (y[:rows], None if bias is None else bias[:, :rows])
+            options = {"num_heads": num_heads, "eps": eps, "latent": latent, "probe": probe, "rotation": rotation, "bias": scores}
+            y, op = attention(params[name], y, decomposition, **options)
         else:
             y, op = mlp(params[name], y, decomposition, activation_name=activation_name, eps=eps)
         links.append(op)

@@ -28,7 +28,7 @@ def test_other_pooling_is_that_of_the_tokens(key):
     model = tiny_model()
     images = jax.random.normal(key, (1, 16, 16, 3))
     both = without_head(model, pooling="token_and_mean").logits(images)
-    np.testing.assert_array_equal(both[:, :16], without_head(model).logits(images))
+    np.testing.assert_allclose(both[:, :16], without_head(model).logits(images), atol=1e-6)  # whose last block computes one token
 
 
 def test_a_network_of_others_gets_a_head_too(x64, key):
