@@ -28,5 +28,5 @@ def test_from_end_to_end(shared, tmp_path, capsys, monkeypatch):
     assert found["times_less"]["ours, five classes"] == pytest.approx(5 * theirs / ours)
     assert "times less" in capsys.readouterr().out
     monkeypatch.setattr(headline, "times", lambda name, given: pytest.fail("timed a worse map"))
-    with pytest.raises(headline.Worse, match="1 samples of ours are less like the reference than 8 of theirs"):
-        headline.main([*arguments, "--theirs=8", "--ours=1"])
+    with pytest.raises(headline.Worse, match="4 samples of ours are less like the reference than 32 of theirs"):
+        headline.main([*arguments, "--theirs=32", "--ours=4"])
