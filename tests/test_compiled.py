@@ -150,5 +150,5 @@ def test_a_second_start_reads_what_the_first_wrote(tmp_path):
         done = subprocess.run(program, env=environment, capture_output=True, text=True, check=False, timeout=300, cwd=ROOT)
         assert (done.returncode, done.stderr) == (0, "")
         written.append({path.name: path.stat().st_mtime_ns for path in tmp_path.rglob("*-cache")})
-    assert written[0].items() <= written[1].items()  # a program that compiles in about the least time worth keeping may come later
-    assert len(written[0]) > 1
+    assert any("attribute" in name for name in written[0])  # small programs compile in about the least time worth keeping
+    assert written[0].items() <= written[1].items()
