@@ -29,8 +29,8 @@ from photographs import choose
 from tried_samplers import TRIED
 
 import dave_jax as dave
-from dave_jax.attribution.aggregate import AGGREGATIONS, ROBUST_WEIGHTS, biweight, mad_bounds, tukey, weighted_mean
-from dave_jax.attribution.neighbourhood import contribution
+from dave_jax.attribution.aggregate import AGGREGATIONS, ROBUST_WEIGHTS, biweight, mad_bounds
+from dave_jax.attribution.neighbourhood import contribution, halves_of
 from dave_jax.attribution.postprocess import postprocess
 from dave_jax.attribution.smoothing import smooth
 from dave_jax.effective.decomposition import resolve
@@ -44,11 +44,10 @@ CHUNK = 64 if jax.default_backend() != "cpu" else 4
 
 def smoothed(image, samples, threshold):
     """`biweight` with `DaveConfig.smoothing`; as it is where there are too few samples for that."""
-    average, first = biweight(samples, threshold), np.arange(len(samples)) % 4 < 2
+    average = biweight(samples, threshold)
     if len(samples) < 4:
         return average
-    weights = jax.vmap(tukey, (0, None, None))(samples, *mad_bounds(samples, threshold))
-    return smooth(average, *(weighted_mean(samples[half], weights[half]) for half in (first, ~first)), image)
+    return smooth(average, *halves_of(samples, dave.DaveConfig(aggregation="biweight", mad_threshold=threshold)), image)
 
 
 def plainly(name, image, samples, threshold):

@@ -135,7 +135,7 @@ def _aggregate(
     if config.aggregation in ROBUST_WEIGHTS and not return_samples:
         return *_robust_mean(one, config, axis), None
     samples = _everywhere(jax.lax.map(one, _mine(everything, axis), batch_size=chunk), axis)
-    halves = _halves_of(samples, config) if config.smoothing else None
+    halves = halves_of(samples, config) if config.smoothing else None
     return AGGREGATIONS[config.aggregation](samples, config.mad_threshold), halves, jnp.swapaxes(samples, 0, 1) if return_samples else None
 
 
@@ -155,7 +155,7 @@ def _by_halves(array: Array, number: Array, config: DaveConfig) -> Float[Array, 
     return jnp.stack([jnp.where(_half(number) == half, array, 0.0) for half in (0, 1)]) if config.smoothing else array[None]
 
 
-def _halves_of(samples: Float[Array, "samples ..."], config: DaveConfig) -> Float[Array, "2 ..."]:
+def halves_of(samples: Float[Array, "samples ..."], config: DaveConfig) -> Float[Array, "2 ..."]:
     """The averages of either half; of those with weights, by the bounds of all samples, as in `_robust_mean`."""
     members = [np.flatnonzero(_half(np.arange(len(samples))) == half) for half in (0, 1)]
     if config.aggregation not in ROBUST_WEIGHTS:

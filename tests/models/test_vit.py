@@ -206,49 +206,13 @@ def test_every_block_has_parameters_of_its_own(key):
 
 @pytest.mark.parametrize("decomposition", presets)
 def test_operators_give_the_same_logits(decomposition):
-    """To a rounding: of the last block, a forward pass computes no more than what the head reads."""
-    model = tiny_model()
+    """To the bit where the last block is whole; test_last_block.py has the networks that compute what the head reads of it."""
+    model = tiny_model(pooling="avg")
     image = jax.random.normal(jax.random.key(1), (16, 16, 3))
     logits, operators = model.forward.operators(model.params, image, decomposition)
-    assert jnp.allclose(logits, model.forward(model.params, image, decomposition), rtol=0, atol=1e-6)
+    assert jnp.array_equal(logits, model.forward(model.params, image, decomposition))
     assert set(operators) == {"embedding", "blocks", "head"}
     assert all(leaf.shape[0] == 2 for leaf in jax.tree.leaves(operators["blocks"]))
-
-
-@pytest.mark.parametrize("decomposition", presets)
-@pytest.mark.parametrize(
-    "options",
-    [
-        {"rotary": Rotary("learned"), "post_norm": True, "num_registers": 1},
-        {"relative_position": True, "norm": "rms_norm"},
-        {"distillation_token": True, "layer_scale": True, "gated_mlp": True},
-        {"pooled_blocks": 2, "depth": 3},
-        {"depth": 1, "pooling": "token"},
-    ],
-    ids=str,
-)
-def test_what_no_head_reads_moves_no_derivative(options, decomposition, x64):
-    """Of the logits, whose last block computes what the head reads, and of `operators`, which computes all of it."""
-    model = tiny_model(**options)
-    params, image = jax.tree.map(jnp.asarray, in_double(model.params)), jax.random.normal(jax.random.key(1), (16, 16, 3))
-    short, pull = jax.vjp(lambda image: model.forward(params, image, decomposition), image)
-    whole, pull_whole = jax.vjp(lambda image: model.forward.operators(params, image, decomposition)[0], image)
-    cotangent = jax.random.normal(jax.random.key(2), short.shape)
-    (found,), (expected,) = pull(cotangent), pull_whole(cotangent)
-    assert jnp.allclose(short, whole, rtol=0, atol=1e-12)
-    assert float(jnp.abs(expected).max()) > 1e-4
-    assert jnp.allclose(found, expected, rtol=0, atol=1e-12 * float(jnp.abs(expected).max()))
-
-
-def test_what_no_head_reads_is_not_computed():
-    """The compiler's count of operations, which has a loop's body once: beside one whole block, the last costs little."""
-    image = jnp.zeros((16, 16, 3))
-
-    def operations(pooling):
-        model = tiny_model(pooling=pooling, width=64, mlp_width=256)
-        return jax.jit(model.forward).lower(model.params, image).compile().cost_analysis()["flops"]
-
-    assert operations("token") < 1.3 * operations("avg")
 
 
 def test_equal_configurations_are_one_function():
