@@ -48,7 +48,9 @@ def contribution(
     as in every method: XLA on the CPU (jaxlib 0.10, not 0.12) gets `g - sum(p g)` wrong where p is broadcast along a leading axis and the
     arrays are large, which is softmax's derivative for several cotangents g; and a function that is not ours may differentiate one.
     """
-    together = min(len(cotangents), AT_ONCE) if rules.is_frozen and isinstance(forward, Network) else 1
+    ours = isinstance(forward, Network)
+    together = min(len(cotangents), AT_ONCE) if ours and rules.is_frozen else 1
+    rules = rules.backwards() if ours else rules
 
     def neighbour(image: Image) -> Image:
         return add_noise(image if transform is None else apply_transform(transform, image, warp_adjoint), noise, t)
@@ -84,7 +86,7 @@ def times_input(
     seen, _ = forward.channels(made, add_noise(apply_transform(transform, image), noise, t))
 
     def logits(seen: Array) -> Array:
-        return narrow(forward.on_channels(params, seen.astype(jnp.bfloat16) if in_half(params) else seen, rules)[0], seen)
+        return narrow(forward.on_channels(params, seen.astype(jnp.bfloat16) if in_half(params) else seen, rules.backwards())[0], seen)
 
     def back(passed: Array) -> Array:
         if kind == "inverse":

@@ -7,7 +7,7 @@ from dave_jax.attribution import aggregate
 from dave_jax.attribution.aggregate import AGGREGATIONS, lower_median, mad_mean
 
 
-@pytest.mark.parametrize("count", [1, 2, 5, 8, 51])
+@pytest.mark.parametrize("count", [1, 2, 5, 8, 51, 255, 256, 600])  # above 255 a byte cannot count them
 def test_lower_median_is_the_sorted_middle(count):
     samples = jax.random.normal(jax.random.key(count), (count, 7, 3)) * 1e3
     assert jnp.array_equal(lower_median(samples), jnp.sort(samples, axis=0)[(count - 1) // 2])
@@ -18,8 +18,17 @@ def test_lower_median_by_blocks(block, monkeypatch):
     """What a CPU does block by block, other devices do at once."""
     monkeypatch.setattr(aggregate, "BLOCK_BYTES", block)
     ordered = jax.random.bits(jax.random.key(0), (5, 7, 3))
-    for select in (aggregate._select_by_blocks, aggregate._select):
-        assert jnp.array_equal(select(ordered, jnp.asarray(1)), jnp.sort(ordered, axis=0)[1])
+    assert jnp.array_equal(aggregate._select_by_blocks(ordered, jnp.asarray(1)), jnp.sort(ordered, axis=0)[1])
+
+
+@pytest.mark.parametrize("digit_bits", [8, 16, 32])
+@pytest.mark.parametrize("like", [0xFF, 0xFF00FF, 0x80000000, 0xFFFFFFFF])
+def test_selection_by_digits(digit_bits, like):
+    """Values that share digits, the least and the largest among them."""
+    ordered = jax.random.bits(jax.random.key(0), (9, 50)) & jnp.uint32(like)
+    ordered = ordered.at[:2, 0].set(0).at[2:, 0].set(0xFFFFFFFF)
+    for rank in range(9):
+        assert jnp.array_equal(aggregate._select(ordered, jnp.asarray(rank), digit_bits), jnp.sort(ordered, axis=0)[rank])
 
 
 def test_lower_median_of_special_values():

@@ -4,7 +4,7 @@ import jax
 import jax.numpy as jnp
 import pytest
 
-from dave_jax.effective import gamma, rotation, shifts, tokens, windows
+from dave_jax.effective import gamma, held, rotation, shifts, tokens, windows
 from dave_jax.effective import operators as ops
 
 TOKENS = (5, 6)
@@ -26,6 +26,7 @@ OPERATORS = {
     "diagonal, one scale a token": lambda: ops.Diagonal(_normal(0, 5, 1), TOKENS),
     "centering": lambda: ops.Centering(TOKENS),
     "mixing": _mixing,
+    "held": lambda: held.HeldMixing(jnp.exp(_normal(1, 2, 4, 5)), (2, 5, 3)),
     "shared": lambda: ops.Shared(_mixing(), (2, 5, 3), 0.25),
     "gamma": lambda: gamma.GammaDense(_normal(0, 6, 4), TOKENS, 0.25),
     "rearrange": lambda: tokens.Rearrange((4, 6), (2, 2, 3, 2), (2, 0, 3, 1), (6, 4)),
@@ -55,7 +56,7 @@ def operator(request, x64):
 
 def test_every_class_is_here():
     covered = {type(make()) for make in OPERATORS.values()}
-    named = [value for module in (ops, rotation, tokens, gamma, windows, shifts) for value in vars(module).values()]
+    named = [value for module in (ops, held, rotation, tokens, gamma, windows, shifts) for value in vars(module).values()]
     assert covered == {cls for cls in named if isinstance(cls, type) and issubclass(cls, ops.Operator) and cls is not ops.Operator}
 
 
