@@ -40,7 +40,7 @@ class DaveConfig:
         pull_back: `adjoint` (the gradient with respect to the image before its transform; the authors' code) or `inverse` (the paper's
             notation: the map is warped back).
         warp_adjoint: how the warp's derivative goes back: `scatter`, or `gather`, which is exact for scales of up to 1.41 (up to 2 without
-            rotation); None takes `gather` on GPU and TPU where the ranges allow it.
+            rotation) and gives the same bits every time; None takes `gather` where the ranges allow it.
         precision: `bfloat16` computes the network's passes in it, with norms, softmax and sums in float32 (networks of ours only);
             `bfloat16_products` rounds to it only what dense layers multiply, which suits CPUs with matrix units (AMX);
             `float32` in the parameters' own type, or in float32 where they are in bfloat16; None takes `bfloat16` on GPU and TPU

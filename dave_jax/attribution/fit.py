@@ -73,7 +73,7 @@ def fitted(
             f"warp_adjoint='gather' is exact up to a reach of {WIDEST} pixels; these scales and rotations go beyond it. Use 'scatter'."
         )
     if adjoint is None:
-        adjoint = "gather" if accelerator and exact else "scatter"
+        adjoint = "gather" if exact else "scatter"
     each = num_targets * math.prod(image.shape) * image.dtype.itemsize
     pilot = config.mad_pilot or max(
         LEAST_PILOT, int(SHARE * device_memory(platform) / (4 * each)) * share

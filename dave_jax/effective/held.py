@@ -4,21 +4,22 @@
 
 JAX's own transposition multiplies `y'^T e`, for which XLA takes twice the time on a CPU. And the row sums `e 1` are taken anew in either
 pass: beside the product that they divide XLA makes one program of the two, which the cores share, and a product of small matrices alone
-runs on one of them.
+runs on one of them. Half precision, which is for other devices, stays as it is.
 """
 
 import jax
 import jax.numpy as jnp
 
 from dave_jax.effective.operators import Leaf, Mixing, Operator, Shape, operator
-from dave_jax.effective.precision import narrow, wide, wide_dtype
 from dave_jax.effective.rules import freeze
 
 
 def hold(op: Operator) -> Operator:
     """The rule `freeze`, but attention cannot be differentiated forwards (`jax.jvp`)."""
     frozen = freeze(op)
-    return HeldMixing(frozen.weights, frozen.in_shape) if isinstance(frozen, Mixing) else frozen
+    if not isinstance(frozen, Mixing) or jnp.finfo(frozen.weights.dtype).bits < 32:
+        return frozen
+    return HeldMixing(frozen.weights, frozen.in_shape)
 
 
 @operator(("weights",))
@@ -43,17 +44,12 @@ class HeldMixing(Operator):
         return (self.in_shape[0], self.weights.shape[-2], self.in_shape[-1])
 
     def transpose(self):
-        return Mixing(self.weights, _row_sums(self.weights), self.in_shape).transpose()
-
-
-def _row_sums(weights):
-    return jnp.sum(weights, axis=-1, keepdims=True, dtype=wide_dtype(weights))
+        return Mixing(self.weights, self.weights.sum(-1, keepdims=True), self.in_shape).transpose()
 
 
 @jax.custom_vjp
 def _mix(weights, x):
-    total = _row_sums(weights)
-    return narrow(jnp.matmul(weights, x, preferred_element_type=total.dtype) / total, x)
+    return jnp.matmul(weights, x) / weights.sum(-1, keepdims=True)
 
 
 def _forward(weights, x):
@@ -61,9 +57,7 @@ def _forward(weights, x):
 
 
 def _backward(weights, cotangent):
-    total = _row_sums(weights)
-    shares = narrow(wide(cotangent) / total, cotangent)
-    return None, narrow(jnp.matmul(jnp.swapaxes(weights, -1, -2), shares, preferred_element_type=total.dtype), cotangent)
+    return None, jnp.matmul(jnp.swapaxes(weights, -1, -2), cotangent / weights.sum(-1, keepdims=True))
 
 
 _mix.defvjp(_forward, _backward)

@@ -32,10 +32,11 @@ def warp(image: Float[Array, "h w channels"], matrix: Matrix) -> Float[Array, "h
     """
     height, width, channels = image.shape
     dtype = wide_dtype(image)  # half precision counts no further than 256 pixels
-    rows, columns = jnp.arange(height, dtype=dtype)[:, None], jnp.arange(width, dtype=dtype)[None, :]
-    inverse = inverse_affine(matrix).astype(dtype)
-    x = inverse[0, 0] * columns + inverse[0, 1] * rows + inverse[0, 2]
-    y = inverse[1, 0] * columns + inverse[1, 1] * rows + inverse[1, 2]
+    rows, columns = jnp.indices((height, width), dtype=dtype)
+    # A matrix product is computed once. Else XLA may compute the places of the adjoint's weights and those of its indices with different
+    # roundings, whose `floor` differs where they are nearly whole.
+    places = jnp.stack([columns, rows, jnp.ones_like(rows)])
+    x, y = jnp.tensordot(inverse_affine(matrix).astype(dtype)[:2], places, 1, precision="highest")
     left, top = jnp.floor(x), jnp.floor(y)
     pixels = image.reshape(height * width, channels)
     output = jnp.zeros_like(pixels)

@@ -67,7 +67,7 @@ def test_one_file_for_three_platforms(tmp_path):
     assert sorted(file.name for file in (tmp_path / "new").iterdir()) == ["dave.json", "dave.stablehlo"]
     assert manifest["platforms"] == ["cpu", "cuda", "tpu"] and manifest["weights"] is None
     chosen = {name: (settings["precision"], settings["warp_adjoint"]) for name, settings in manifest["settings"].items()}
-    assert chosen == {"cpu": ("float32", "scatter"), "cuda": ("bfloat16", "gather"), "tpu": ("bfloat16", "gather")}
+    assert chosen == {"cpu": ("float32", "gather"), "cuda": ("bfloat16", "gather"), "tpu": ("bfloat16", "gather")}
     found = run(tmp_path / "new" / "dave.stablehlo", IMAGES, IDS, KEY)
     assert np.abs(found["maps"] - dave.explain(model, IMAGES, IDS, key=jax.random.key(7))).max() < CLOSE
 
