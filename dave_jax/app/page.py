@@ -63,8 +63,8 @@ def page(studio: Studio, examples: Sequence[Path], num_samples: int = 32) -> Any
                 else:
                     yield [keep, now.board, show, str(now.picture), str(now.maps), show, now.code]
                     shutil.rmtree(now.maps.parent, ignore_errors=True)  # gradio has copies, which it removes in time
-        if failed:
-            yield [fill("notice", message=failed[0]), *[keep] * 6]
+        # At the end gradio sends what came last once more; if that cleared the notice, it would take away what Stop says after all.
+        yield [fill("notice", message=failed[0]) if failed else keep, *[keep] * 6]
 
     def stop(request: gr.Request) -> str:  # pyright: ignore[reportInvalidTypeForm]
         studio.turns.leave(str(request.session_hash))

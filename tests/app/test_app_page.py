@@ -169,10 +169,19 @@ def test_stop(page):
     page.locator("#samples input[type=number]").press("Tab")
     page.locator("#explain").click()
     page.locator(".dj-progress").wait_for()
+    over: list[str] = []  # the stream of answers closes when the step that was under way has ended
+    for event in ("requestfinished", "requestfailed"):
+        page.on(event, lambda request: over.append(request.url) if "/queue/data" in request.url else None)
     page.locator("#stop").click()
     page.get_by_text("Stopped.").wait_for()
-    page.locator(".dj-status").wait_for(state="hidden")  # an answer that was under way may still arrive
-    page.locator("#maps").wait_for(state="hidden")
+    for _ in range(WAIT // 100):
+        if over:
+            break
+        page.wait_for_timeout(100)
+    assert over
+    page.wait_for_timeout(500)
+    assert page.get_by_text("Stopped.").is_visible()
+    assert not page.locator(".dj-status").is_visible() and not page.locator("#maps").is_visible()
 
 
 def test_uploads(page, tmp_path):
