@@ -40,7 +40,9 @@ IN_CI = {
     "pip install -e '.[parity]'": "install --quiet '.[parity]'",
     "pip install -e '.[zoo]'": "install --quiet '.[zoo]'",
     "pip install --no-deps --target .zoo -r tests/zoo/requirements.txt": '--no-deps --target "$work/zoo" -r tests/zoo/requirements.txt',
-    "PYTHONPATH=.zoo python -m pytest tests/zoo -m zoo -n 2 -rP": '"$venv/bin/python" -m pytest tests/zoo -m zoo -n 2 -rP',
+    "XLA_FLAGS= JAX_DISABLE_MOST_OPTIMIZATIONS=0 PYTHONPATH=.zoo python -m pytest tests/zoo -m zoo -n 2 -rP": (
+        'JAX_DISABLE_MOST_OPTIMIZATIONS=0 PYTHONPATH=$work/zoo "$venv/bin/python" -m pytest tests/zoo -m zoo -n 2 -rP'
+    ),
     "pip install -e '.[docs]'": "install --quiet '.[docs]'",
     "sphinx-build -W --keep-going -c docs . build/site": 'sphinx-build" -W --keep-going -q -c docs . "$work/site"',
     "ruff check": 'ruff" check',

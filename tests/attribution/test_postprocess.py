@@ -44,6 +44,11 @@ def test_parts():
     assert divide_by_maximum(jnp.array([[0.5, 0.25]])).tolist() == [[1.0, 0.5]]
 
 
+def test_the_maximum_is_one_exactly():
+    heat = jax.random.uniform(jax.random.key(0), (100, 4, 4))
+    assert jax.jit(jax.vmap(divide_by_maximum))(heat).max((1, 2)).tolist() == [1.0] * 100
+
+
 def test_zeros_stay_zeros():
     assert not postprocess(jnp.zeros((12, 12, 3))).any()
     assert not postprocess(-jnp.ones((12, 12, 3))).any()
