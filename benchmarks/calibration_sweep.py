@@ -15,7 +15,6 @@ bootstrapped over photographs (over mosaics for `grid`).
 
 import argparse
 import dataclasses
-import math
 import sys
 import time
 from pathlib import Path
@@ -25,17 +24,15 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from context import context, write
-from photographs import Chosen, choose
+from photographs import Chosen, Mosaics, choose, mosaics
 
 import dave_jax as dave
 from dave_jax.evaluation.data import read
-from dave_jax.evaluation.grid import grid_pointing_game, mosaic
+from dave_jax.evaluation.grid import grid_pointing_game
 from dave_jax.evaluation.localisation import energy_in_region
 from dave_jax.evaluation.perturbation import PerturbationProtocol, area_under_curve, perturbation_curves
-from dave_jax.evaluation.selection import choose_mosaics
 from dave_jax.sampling.calibrate import last_within
 
-CELLS = 4  # of a mosaic
 RESAMPLES = 2000  # of the bootstrap
 
 
@@ -66,12 +63,10 @@ def score_photographs(model: dave.Model, chosen: Chosen, alpha: float, samples: 
     return scores
 
 
-def score_mosaics(model: dave.Model, chosen: Chosen, members: list[list[int]], alpha: float, samples: int, key: jax.Array) -> np.ndarray:
+def score_mosaics(grids: Mosaics, alpha: float, samples: int, key: jax.Array) -> np.ndarray:
     """The grid pointing game of every mosaic: the mean over its cells."""
-    pictures = jnp.stack([mosaic(chosen.images[np.array(group)]) for group in members])
-    maps = attribute(model, pictures, jnp.asarray(chosen.targets[np.array(members)]), alpha, samples, key)
-    cells = jnp.broadcast_to(jnp.arange(CELLS), maps.shape[:2])
-    return np.asarray(grid_pointing_game(maps, cells)).mean(axis=1)
+    maps = attribute(grids.model, grids.images, grids.targets, alpha, samples, key)
+    return np.asarray(grid_pointing_game(maps, grids.cells)).mean(axis=1)
 
 
 def standard_error(values: np.ndarray, seed: int) -> float:
@@ -105,9 +100,7 @@ def sweep(options: argparse.Namespace, say=lambda text: print(text, file=sys.std
     places = [place for place in (options.data, options.imagenette) if place]
     photographs = [photograph for place in places for photograph in read(place, model, skip_unknown=True)]
     chosen = choose(photographs, model, options.photos, options.confidence, options.seed)
-    certain = np.eye(chosen.targets.max() + 1)[chosen.targets]  # the confidence has been looked at
-    most = len(chosen.targets) // CELLS
-    members = choose_mosaics(chosen.targets, certain, math.isqrt(CELLS), most, 0.0, options.seed).tolist() if options.grid else []
+    grids = mosaics(chosen, model, len(chosen.targets) // 4, options.seed) if options.grid else None
 
     start = time.perf_counter()
     found = dave.calibrate(model, chosen.images, jnp.asarray(chosen.targets), key=key, tolerance=options.tolerances[0])
@@ -123,13 +116,12 @@ def sweep(options: argparse.Namespace, say=lambda text: print(text, file=sys.std
         raise Disagreement("`calibrate` does not pick where its own curve crosses the tolerance.")
 
     rows: list[dict[str, np.ndarray]] = []
-    large = dave.load(options.model, image_size=tuple(2 * edge for edge in model.preprocessing.image_size)) if members else model
     for alpha in alphas:
         start = time.perf_counter()
         rows.append(score_photographs(model, chosen, alpha, options.samples, key))
         half = time.perf_counter()
-        if members:
-            rows[-1]["grid"] = score_mosaics(large, chosen, members, alpha, options.samples, key)
+        if grids:
+            rows[-1]["grid"] = score_mosaics(grids, alpha, options.samples, key)
         seconds[f"alpha {alpha:g}"] = time.perf_counter() - start
         say(f"alpha {alpha:g}: photographs {half - start:.1f} s, mosaics {time.perf_counter() - half:.1f} s")
     scores = {name: np.stack([row[name] for row in rows]) for name in rows[0]}
@@ -140,7 +132,7 @@ def sweep(options: argparse.Namespace, say=lambda text: print(text, file=sys.std
             {"name": photograph.name, "label": model.class_name(photograph.target), "probability": float(probability)}
             for photograph, probability in zip(chosen.photographs, chosen.probabilities, strict=True)
         ],
-        "mosaics": members,
+        "mosaics": grids.members.tolist() if grids else [],
         "with_region": chosen.marked.tolist(),
         "sensitivity": {
             "levels": found.levels.tolist(),

@@ -1,14 +1,18 @@
-"""Photographs that a model knows, in its frame, with the regions of those whose object is marked."""
+"""Photographs that a model knows, in its frame, with the regions of those whose object is marked; and mosaics of them."""
 
 import dataclasses
 from collections.abc import Sequence
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 
 from dave_jax.evaluation import choice
 from dave_jax.evaluation.data import Photograph
+from dave_jax.evaluation.grid import mosaic
+from dave_jax.evaluation.selection import choose_mosaics
 from dave_jax.models.model import Model
+from dave_jax.models.resize import at_image_size
 
 
 @dataclasses.dataclass(frozen=True)
@@ -49,4 +53,36 @@ def choose(photographs: Sequence[Photograph], model: Model, count: int, confiden
         probabilities=np.array(found.probabilities),
         marked=marked,
         regions=np.array(regions, bool).reshape(-1, *model.preprocessing.image_size),
+    )
+
+
+@dataclasses.dataclass(frozen=True)
+class Mosaics:
+    """Mosaics of two rows and columns, for the grid pointing game.
+
+    Attributes:
+        model: at the mosaics' size, twice the photographs'.
+        members: indices of the photographs (m, 4), row by row.
+        images: normalised, (m, 2 h, 2 w, 3).
+        targets: class ids (m, 4).
+        cells: where each target is (m, 4).
+    """
+
+    model: Model
+    members: np.ndarray
+    images: jax.Array
+    targets: np.ndarray
+    cells: jax.Array
+
+
+def mosaics(chosen: Chosen, model: Model, count: int, seed: int) -> Mosaics:
+    """At most `count` of them; each photograph is used once while they last. The model may have another size than the photographs."""
+    certain = np.eye(chosen.targets.max() + 1)[chosen.targets]  # the confidence has been looked at
+    members = choose_mosaics(chosen.targets, certain, 2, count, 0.0, seed)
+    return Mosaics(
+        model=at_image_size(model, (2 * chosen.images.shape[1], 2 * chosen.images.shape[2])),
+        members=members,
+        images=jnp.stack([mosaic(chosen.images[group]) for group in members]),
+        targets=chosen.targets[members],
+        cells=jnp.broadcast_to(jnp.arange(4), members.shape),
     )

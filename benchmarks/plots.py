@@ -65,6 +65,17 @@ def draw_samplers(result: dict[str, Any], axes: Axes) -> None:
     axes.legend(fontsize="x-small")
 
 
+def draw_pointing(result: dict[str, Any], axes: Axes) -> None:
+    """The grid pointing game against the number of samples, with the standard error over mosaics."""
+    settings, values = result["settings"], np.array(result["scores"])  # ways, counts, mosaics
+    error = values.std(axis=-1, ddof=1) / np.sqrt(values.shape[-1])
+    for way, mean, wide, line in zip(settings["ways"], values.mean(-1), error, ("o-", "^:", "v-."), strict=True):
+        axes.errorbar(settings["counts"], mean, wide, fmt=line, capsize=2, label=way)
+    title = f"grid pointing game, {values.shape[-1]} mosaics\n{Path(settings['model'] or 'embedded model').name}"
+    axes.set(xscale="log", xlabel="samples", title=title)
+    axes.legend(fontsize="x-small")
+
+
 def draw_memory(result: dict[str, Any], axes: Axes) -> None:
     """A line for each image size, with all samples held and with a pilot."""
     rows, pilot = result["rows"], result["settings"]["pilot"]
@@ -97,16 +108,18 @@ def main(arguments: list[str] | None = None) -> list[str]:
     speed = newest(given.results, "speed", lambda result: (result["context"]["device"], str(result["settings"])))
     speed = [result for result in speed if result["settings"]["chunks"] and "," in result["settings"]["chunks"]]
     samplers = newest(given.results, "samplers", lambda result: result["settings"]["model"])
+    pointing = newest(given.results, "pointing", lambda result: result["settings"]["model"])
     memory = newest(given.results, "memory", lambda _: None)
     scaling = newest(given.results, "scaling", lambda _: None)
-    plots = ["speed", "utilisation"] * bool(speed) + ["samplers"] * len(samplers) + ["memory"] * len(memory) + ["scaling"] * len(scaling)
+    drawn = ((samplers, draw_samplers), (pointing, draw_pointing), (memory, draw_memory), (scaling, draw_scaling))
+    plots = ["speed", "utilisation"] * bool(speed) + [result["benchmark"] for results, _ in drawn for result in results]
     if not plots:
         raise FileNotFoundError(f"{str(given.results)!r} holds no results to plot. Run the other scripts with --output first.")
     figure = Figure(figsize=(11, 3.6 * -(-len(plots) // 2)), layout="constrained")
     panels = iter(figure.subplots(-(-len(plots) // 2), 2, squeeze=False).ravel())
     if speed:
         draw_speed(speed, next(panels), next(panels))
-    for results, draw in ((samplers, draw_samplers), (memory, draw_memory), (scaling, draw_scaling)):
+    for results, draw in drawn:
         for result in results:
             draw(result, next(panels))
     for rest in panels:

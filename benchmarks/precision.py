@@ -14,17 +14,14 @@ from pathlib import Path
 from typing import Any
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 from context import context, write
-from photographs import choose
+from photographs import choose, mosaics
 
 import dave_jax as dave
 from dave_jax.evaluation.data import read
-from dave_jax.evaluation.grid import grid_pointing_game, mosaic
-from dave_jax.evaluation.selection import choose_mosaics
+from dave_jax.evaluation.grid import grid_pointing_game
 from dave_jax.evaluation.similarity import pearson, top_overlap
-from dave_jax.models.resize import at_image_size
 
 VARIANTS = {
     "highest": ("float32", "highest", 0),
@@ -57,11 +54,7 @@ def main(arguments: list[str] | None = None) -> dict[str, Any]:
     before = context("dave-jax", "jax", "jaxlib")
     model = dave.load(given.model) if given.model else dave.load()
     chosen = choose(read(given.data, model, skip_unknown=True), model, given.photographs, given.confidence, 0)
-    certain = np.eye(chosen.targets.max() + 1)[chosen.targets]  # the confidence has been looked at
-    members = choose_mosaics(chosen.targets, certain, 2, given.mosaics, 0.0, 0)
-    pictures = jnp.stack([mosaic(chosen.images[group]) for group in members])
-    targets, cells = jnp.asarray(chosen.targets[members]), jnp.broadcast_to(jnp.arange(4), members.shape)
-    large = at_image_size(model, pictures.shape[1:3])
+    grids = mosaics(chosen, model, given.mosaics, 0)
     found: dict[str, dict[str, Any]] = {}
     reference = None
     print(
@@ -70,10 +63,10 @@ def main(arguments: list[str] | None = None) -> dict[str, Any]:
     for name in VARIANTS:
         start = time.perf_counter()
         heat = maps(model, chosen.images, chosen.targets, given.samples, name, raw=False)
-        signed = maps(large, pictures, targets, given.samples, name, raw=True).sum(-1)
+        signed = maps(grids.model, grids.images, grids.targets, given.samples, name, raw=True).sum(-1)
         reference = heat if reference is None else reference
         likeness, overlap = np.asarray(pearson(heat, reference)), np.asarray(top_overlap(heat, reference))
-        grid = np.asarray(grid_pointing_game(signed, cells))
+        grid = np.asarray(grid_pointing_game(signed, grids.cells))
         found[name] = {"correlation": likeness.tolist(), "overlap": overlap.tolist(), "grid": grid.tolist()}
         cells_ = (likeness.mean(), likeness.min(), overlap.mean(), grid.mean(), time.perf_counter() - start)
         print(f"| {name} | " + " | ".join(f"{value:.4f}" for value in cells_[:-1]) + f" | {cells_[-1]:.0f} |", flush=True)

@@ -36,6 +36,7 @@ from dave_jax.attribution.smoothing import smooth
 from dave_jax.effective.decomposition import resolve
 from dave_jax.evaluation.data import read
 from dave_jax.evaluation.similarity import pearson, top_overlap
+from dave_jax.evaluation.statistics import bootstrap
 from dave_jax.models.network import in_precision
 from dave_jax.sampling.samplers import SAMPLERS
 from dave_jax.sampling.transforms import apply_transform, pull_back
@@ -169,13 +170,6 @@ def study(model, images, targets, samplers, counts, repeats, reference, key) -> 
     }
 
 
-def interval(values: np.ndarray, seed: int = 0) -> tuple[float, float]:
-    """Bootstrapped 95 % interval of the mean over photographs, the only axis."""
-    draw = np.random.default_rng(seed).integers(0, len(values), (2000, len(values)))
-    low, high = np.quantile(values[draw].mean(axis=1), (0.025, 0.975))
-    return float(low), float(high)
-
-
 def compare(found: dict[str, Any], samplers: list[str], counts: tuple[int, ...]) -> None:
     """Print each sampler and average against independent samples and the MAD mean, paired by photograph, and the samples that it saves."""
     first = found["correlation"][:, samplers.index("independent"), 0].mean(axis=-1)  # photographs, counts
@@ -184,9 +178,7 @@ def compare(found: dict[str, Any], samplers: list[str], counts: tuple[int, ...])
     for s, name in enumerate(samplers):
         for a, average in ((a, name) for a, name in enumerate(AVERAGES) if name in ("mad_mean", "biweight", "smoothed")):
             gain = found["correlation"][:, s, a].mean(axis=-1) - first
-            cells = [
-                f"{gain[:, c].mean():+.4f} [{low:+.4f}, {high:+.4f}]" for c in range(len(counts)) for low, high in [interval(gain[:, c])]
-            ]
+            cells = [f"{gained.mean:+.4f} [{gained.low:+.4f}, {gained.high:+.4f}]" for gained in (bootstrap(row, 0) for row in gain.T)]
             row = found["correlation"][:, s, a].mean(axis=(0, -1))
             target = np.interp(np.log(50), np.log(counts), first.mean(0))
             needed = np.exp(np.interp(target, row, np.log(counts)))

@@ -1,4 +1,4 @@
-"""The benchmarks of speed, samplers and precision from end to end on tiny models."""
+"""The benchmarks of speed, samplers, pointing and precision from end to end on tiny models."""
 
 import json
 import sys
@@ -10,6 +10,7 @@ import pytest
 sys.path.append(str(Path(__file__).resolve().parents[2] / "benchmarks"))
 import memory
 import plots
+import pointing
 import precision
 import samplers
 import scaling
@@ -59,6 +60,17 @@ def test_precision(collection, tmp_path):
     assert written(tmp_path / "results", "precision") == result
     likeness = {name: np.mean(values["correlation"]) for name, values in result["variants"].items()}
     assert likeness["highest"] > 1 - 1e-6 > likeness["bfloat16_products"] > likeness["bfloat16"] > likeness["other draws"]
+
+
+def test_pointing(collection, tmp_path, capsys):
+    options = [f"--model={collection / 'model'}", f"--data={collection}", "--photographs=12", "--confidence=0", "--cell=8"]
+    result = pointing.main([*options, "--mosaics=3", "--counts=4,7", f"--output={tmp_path / 'results'}"])
+    assert written(tmp_path / "results", "pointing") == result
+    scores = np.array(result["scores"])  # ways, counts, mosaics
+    assert scores.shape == (3, 2, 3) and (0 < scores).all() and (scores < 1).all()
+    assert len(np.unique(scores)) == scores.size  # each way and number of samples has draws of its own
+    assert "3 mosaics" in capsys.readouterr().out
+    assert plots.main([str(tmp_path / "results"), str(tmp_path / "plots.png")]) == ["pointing"]
 
 
 def test_collectives_are_read_from_the_program():
