@@ -7,12 +7,14 @@
    of the authors' settings (independent samples, MAD mean, float32) with 50 samples and of ours (lattice, biweight mean, smoothing,
    factors of products in bfloat16) with fewer. Nothing is timed where ours are less like it, by the mean over photographs and runs.
 2. Agreement: `explain` with the authors' settings and their algorithm in PyTorch give the same map (see `compare_torch.py`).
-3. Time, by turns, each side in a process of its own: the whole of a call. The authors explain one class a call; five take five.
+3. Time, by turns, each side in a process of its own: the whole of a call. The authors explain one class a call; five take five. With
+   `--devices` ours also where the same cores are several JAX devices, which share the samples.
 
 What our settings gain depends on the processor: bfloat16 is fast where it has matrix units for it (AMX).
 """
 
 import argparse
+import contextlib
 import dataclasses
 import statistics
 import tempfile
@@ -33,6 +35,8 @@ from dave_jax.evaluation.similarity import pearson
 
 OURS = {"sampler": "lattice", "aggregation": "biweight", "smoothing": True, "precision": "bfloat16_products"}
 THEIRS = {"sampler": "independent", "aggregation": "mad_mean", "smoothing": False, "precision": "float32"}
+CLASSES = {"one": 1, "five": 5}
+"""What is timed of ours: methods, and how many classes of one image they explain."""
 
 
 def settings(config: dave.DaveConfig, samples: int, which: dict[str, Any]) -> dave.DaveConfig:
@@ -67,17 +71,20 @@ def quality(given: argparse.Namespace) -> dict[str, Any]:
 
 @dataclasses.dataclass(frozen=True)
 class Task(Job):
-    """A `Job` of the authors' samples; `ours` is how many we take."""
+    """A `Job` of the authors' samples; `ours` is how many we take, and on how many devices."""
 
     ours: int
+    devices: int
 
 
 class OurSide(JaxSide):
     """`explain` with our settings."""
 
     def __init__(self, job: Task):
+        jax.config.update("jax_num_cpu_devices", job.devices)
         super().__init__(job)
         self.config = settings(self.config, job.ours, OURS)
+        self.mesh = jax.make_mesh((job.devices,), ("samples",)) if job.devices > 1 else None
 
     def one(self) -> None:
         self._classes(1)
@@ -87,37 +94,41 @@ class OurSide(JaxSide):
 
     def _classes(self, count: int) -> None:
         targets = np.arange(count)[None]
-        self.dave.explain(self.model, self.images, targets, key=self.key, config=self.config, image_ids=self.ids).block_until_ready()
+        options = {"key": self.key, "config": self.config, "image_ids": self.ids, "mesh": self.mesh}
+        self.dave.explain(self.model, self.images, targets, **options).block_until_ready()
 
 
-def times(name: str, given: argparse.Namespace) -> dict[str, Any]:
-    """Seconds of theirs for one class, and of ours for one and five."""
-    common = {"model": name, "recordings": None, "images": 1, "chunk": None, "variant": "authors", "threads": given.threads}
+def times(model: str, given: argparse.Namespace) -> dict[str, Any]:
+    """Seconds of theirs for one class, and of ours for one and five; how many times less that is than theirs of as many classes."""
+    common = {"model": model, "recordings": None, "images": 1, "chunk": None, "variant": "authors", "threads": given.threads}
     with tempfile.TemporaryDirectory() as folder:
         agreement = compare_torch.check(Job(**common, folder=Path(folder), samples=2))
     with tempfile.TemporaryDirectory() as folder:
-        task = Task(**common, folder=Path(folder), samples=given.theirs, ours=given.ours)
-        with Worker(TorchSide, task, threads=given.threads) as theirs, Worker(JaxSide, task, threads=given.threads) as drawn:
-            drawn("prepare")
+        task = Task(**common, folder=Path(folder), samples=given.theirs, ours=given.ours, devices=1)
+        with contextlib.ExitStack() as open_, Worker(TorchSide, task, threads=given.threads) as theirs:
+            with Worker(JaxSide, task, threads=given.threads) as drawn:
+                drawn("prepare")
             theirs("prepare")
-            with Worker(OurSide, task, threads=given.threads) as ours:
-                for method in ("one", "five"):  # compiles
-                    ours(method)
-                seconds = {"theirs": [], "ours, one class": [], "ours, five classes": []}
-                for _ in range(given.rounds):
-                    seconds["theirs"].append(theirs("run").seconds)
-                    seconds["ours, one class"].append(ours("one").seconds)
-                    seconds["ours, five classes"].append(ours("five").seconds)
+            tasks = {"ours": task}
+            if given.devices > 1:
+                tasks[f"ours on {given.devices} devices"] = dataclasses.replace(task, devices=given.devices)
+            workers = {name: open_.enter_context(Worker(OurSide, task, threads=given.threads)) for name, task in tasks.items()}
+            calls = {f"{name}, {method}": (worker, method) for name, worker in workers.items() for method in CLASSES}
+            for worker, method in calls.values():  # compiles
+                worker(method)
+            seconds: dict[str, list[float]] = {name: [] for name in ("theirs", *calls)}
+            for _ in range(given.rounds):
+                seconds["theirs"].append(theirs("run").seconds)
+                for name, (worker, method) in calls.items():
+                    seconds[name].append(worker(method).seconds)
     ratios = {
-        name: statistics.median(count * their / our for their, our in zip(seconds["theirs"], seconds[name], strict=True))
-        for name, count in (("ours, one class", 1), ("ours, five classes", 5))
+        name: statistics.median(CLASSES[method] * their / our for their, our in zip(seconds["theirs"], seconds[name], strict=True))
+        for name, (_, method) in calls.items()
     }
-    print(
-        f"{name}: theirs {min(seconds['theirs']):.1f} s a class; ours {min(seconds['ours, one class']):.1f} s for one, "
-        f"{min(seconds['ours, five classes']):.1f} s for five; times less, median of rounds: "
-        f"{ratios['ours, one class']:.2f} and {ratios['ours, five classes']:.2f}",
-        flush=True,
-    )
+    print(f"{model}: theirs {min(seconds['theirs']):.1f} s a class")
+    print("| classes of one image | s | times less, median of rounds |\n| --- | ---: | ---: |")
+    for name, ratio in ratios.items():
+        print(f"| {name} | {min(seconds[name]):.2f} | {ratio:.2f} |", flush=True)
     return {"agreement": agreement, "seconds": seconds, "times_less": ratios}
 
 
@@ -133,6 +144,7 @@ def main(arguments: list[str] | None = None) -> dict[str, Any]:
     parser.add_argument("--ours", type=int, default=34, help="samples")
     parser.add_argument("--runs", type=int, default=3, help="maps of each photograph, for the quality")
     parser.add_argument("--rounds", type=int, default=3, help="timed calls")
+    parser.add_argument("--devices", type=int, default=1, help="that ours is also timed on; they share the threads")
     parser.add_argument("--threads", type=int, default=2, help="of each side")
     parser.add_argument("--output", type=Path)
     given = parser.parse_args(arguments)
