@@ -81,7 +81,7 @@ class ViT(Network):
         def step(tokens, block):
             return self.block(block, tokens, rules)[0], tokens[0]
 
-        tokens, before = jax.lax.scan(step, tokens, jax.tree.map(lambda leaf: leaf[:-1], params["blocks"]))
+        tokens, before = _scan_first(step, tokens, params["blocks"], self.config.depth - 1)
         before = jnp.concatenate([before, tokens[:1]])
         tokens, _ = self.block(jax.tree.map(lambda leaf: leaf[-1], params["blocks"]), tokens, rules, rows=self.config.num_read)
         return self.head(params, self._pooled(tokens, before), rules)[0]
@@ -222,3 +222,20 @@ class ViT(Network):
             half = Diagonal(jnp.full((1, 1), 0.5, pooled.dtype), pooled.shape)
             pooled, head = half(pooled + other), half @ Sum((head, op))
         return pooled[0], Chain((*before, head))
+
+
+def _scan_first(step: Any, carry: Any, stacked: Any, count: int) -> Any:
+    """`jax.lax.scan` over the first `count` of what is stacked, for a derivative with respect to the carry.
+
+    A slice of them would be a copy, for every chunk of samples, and so would be what a backward pass keeps of those taken one by one.
+    Therefore it takes them from the stack once more, which is all that it computes again.
+    """
+
+    def indexed(carry, i):
+        return step(carry, jax.tree.map(lambda leaf: jax.lax.dynamic_index_in_dim(leaf, i, keepdims=False), stacked))
+
+    return jax.lax.scan(jax.checkpoint(indexed, policy=_computes, prevent_cse=False), carry, jnp.arange(count))
+
+
+def _computes(primitive: Any, *_: Any, **__: Any) -> bool:
+    return primitive not in (jax.lax.dynamic_slice_p, jax.lax.squeeze_p, jax.lax.reshape_p)

@@ -43,3 +43,13 @@ def test_what_no_head_reads_is_not_computed():
         return jax.jit(model.forward).lower(model.params, image).compile().cost_analysis()["flops"]
 
     assert operations("token") < 1.3 * operations("avg")
+
+
+@pytest.mark.parametrize("decomposition", ["effective", "gradient"])
+def test_no_blocks_are_copied(decomposition):
+    """Neither those before the last, which run alone, nor what a backward pass needs of them."""
+    model = tiny_model(depth=6, width=12, mlp_width=20)
+    explained = jax.grad(lambda image: model.forward(model.params, image, decomposition)[0])
+    program = str(jax.make_jaxpr(explained)(jnp.zeros((16, 16, 3))))
+    assert "f32[5,17,20]" in program  # what is kept of the activation
+    assert not [shape for shape in ("f32[5,12,12]", "f32[5,12,20]", "f32[5,20,12]") if shape in program]
