@@ -40,8 +40,9 @@ def draw_speed(results: list[dict[str, Any]], time: Axes, share: Axes) -> None:
                 share.plot(chunks, [row["utilisation"] for row in chosen], "o-", label=label)
     for axes, title in ((time, "ms a sample"), (share, "share of the machine's rate of matrix products")):
         axes.set(xscale="log", xlabel="samples at once", title=title)
-    time.set_ylim(0)
-    share.set_ylim(0, 1)
+    time.set_yscale("log")
+    share.set_ylim(0)
+    share.axhline(1, color="grey", linewidth=0.8)
     time.legend(fontsize="x-small")
 
 
@@ -73,6 +74,8 @@ def draw_pointing(result: dict[str, Any], axes: Axes) -> None:
         axes.errorbar(settings["counts"], mean, wide, fmt=line, capsize=2, label=way)
     title = f"grid pointing game, {values.shape[-1]} mosaics\n{Path(settings['model'] or 'embedded model').name}"
     axes.set(xscale="log", xlabel="samples", title=title)
+    axes.set_xticks(settings["counts"], settings["counts"])
+    axes.minorticks_off()
     axes.legend(fontsize="x-small")
 
 
