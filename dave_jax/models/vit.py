@@ -225,10 +225,10 @@ class ViT(Network):
 
 
 def _scan_first(step: Any, carry: Any, stacked: Any, count: int) -> Any:
-    """`jax.lax.scan` over the first `count` of what is stacked, for a derivative with respect to the carry.
+    """`jax.lax.scan` over the first `count` of what is stacked.
 
-    A slice of them would be a copy, for every chunk of samples, and so would be what a backward pass keeps of those taken one by one.
-    Therefore it takes them from the stack once more, which is all that it computes again.
+    A slice of the stack would be a copy of it, for every chunk of samples; so would be what a backward pass keeps of blocks taken one by one.
+    Therefore it takes them from the stack once more, and computes nothing else again.
     """
 
     def indexed(carry, i):
@@ -238,4 +238,5 @@ def _scan_first(step: Any, carry: Any, stacked: Any, count: int) -> Any:
 
 
 def _computes(primitive: Any, *_: Any, **__: Any) -> bool:
+    """What a backward pass keeps: not what is only taken from the stack."""
     return primitive not in (jax.lax.dynamic_slice_p, jax.lax.squeeze_p, jax.lax.reshape_p)
