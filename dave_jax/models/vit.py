@@ -227,7 +227,7 @@ class ViT(Network):
 def _scan_first(step: Any, carry: Any, stacked: Any, count: int) -> Any:
     """`jax.lax.scan` over the first `count` of what is stacked.
 
-    A slice of the stack would be a copy of it, for every chunk of samples; so would be what a backward pass keeps of blocks taken one by one.
+    A slice of the stack would be a copy of it, for every chunk of samples, as would be what a backward pass keeps of blocks taken singly.
     Therefore it takes them from the stack once more, and computes nothing else again.
     """
 
