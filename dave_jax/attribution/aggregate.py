@@ -138,7 +138,15 @@ def weighted(sample: Map, weight: Map) -> Map:
 
 def weighted_mean(samples: Samples, weights: Samples) -> Map:
     """The mean over the first axis with these weights; 0 where all are."""
-    return jnp.sum(weighted(samples, weights), axis=0) / jnp.maximum(jnp.sum(weights, axis=0), jnp.finfo(samples.dtype).tiny)
+    return divide(jnp.sum(weighted(samples, weights), axis=0), jnp.sum(weights, axis=0))
+
+
+def divide(total: Map, weight: Map) -> Map:
+    """`total / weight`; the total, which is 0, where the weight is 0.
+
+    Not by the least number there: a compiler that makes one divisor of two, as of this and the image in `smooth`, would make 0 of that.
+    """
+    return total / jnp.where(weight > 0, weight, 1.0)
 
 
 def mean(samples: Samples, threshold: Scalar = 2.5) -> Map:

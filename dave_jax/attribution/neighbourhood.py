@@ -12,7 +12,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, Integer, PRNGKeyArray
 
-from dave_jax.attribution.aggregate import AGGREGATIONS, ROBUST_WEIGHTS, mad_bounds, weighted, weighted_mean
+from dave_jax.attribution.aggregate import AGGREGATIONS, ROBUST_WEIGHTS, divide, mad_bounds, weighted, weighted_mean
 from dave_jax.attribution.chunk import sum_over
 from dave_jax.attribution.smoothing import smooth
 from dave_jax.config import DaveConfig, Scalar
@@ -210,9 +210,8 @@ def _robust_mean(one: Callable[[Array], Array], config: DaveConfig, axis: str | 
         others = _mine(np.setdiff1d(np.arange(count), places), axis)
         total = jax.tree.map(jnp.add, total, sum_over(lambda number: with_weight((one(number), number)), others, chunk))
     total, weight = _total(total, axis)
-    tiny = jnp.finfo(weight.dtype).tiny
-    halves = total / jnp.maximum(weight, tiny) if config.smoothing else None
-    return total.sum(0) / jnp.maximum(weight.sum(0), tiny), halves
+    halves = divide(total, weight) if config.smoothing else None
+    return divide(total.sum(0), weight.sum(0)), halves
 
 
 def pilot_numbers(count: int, pilot: int) -> Integer[np.ndarray, " pilot"]:

@@ -17,7 +17,7 @@ import numpy as np
 from jax.typing import ArrayLike
 from jaxtyping import Array, Float, Integer, PRNGKeyArray
 
-from dave_jax.attribution.aggregate import ROBUST_WEIGHTS, lower_median, mad_bounds, weighted
+from dave_jax.attribution.aggregate import ROBUST_WEIGHTS, divide, lower_median, mad_bounds, weighted
 from dave_jax.attribution.explain import as_image_ids
 from dave_jax.attribution.fit import fitted
 from dave_jax.attribution.neighbourhood import pilot_numbers, sample_of
@@ -172,7 +172,7 @@ def _round(
             aggregated = lower_median(held, jnp.minimum(known, num_held))
         else:
             own = sums(held, jnp.arange(num_held) < known)
-            aggregated = (total + own[0]) / jnp.maximum(weight + own[1], jnp.finfo(image.dtype).tiny)
+            aggregated = divide(total + own[0], weight + own[1])
         maps = aggregated if raw else jax.vmap(lambda one: postprocess(one, config))(aggregated)
         return maps, _State(held, total, weight)
 

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from dave_jax.attribution import aggregate
-from dave_jax.attribution.aggregate import AGGREGATIONS, lower_median, mad_mean
+from dave_jax.attribution.aggregate import AGGREGATIONS, lower_median, mad_mean, weighted_mean
 
 
 @pytest.mark.parametrize("count", [1, 2, 5, 8, 51, 255, 256, 600])  # above 255 a byte cannot count them
@@ -82,3 +82,9 @@ def test_two_samples_keep_the_lower(key):
     image, gradients = jax.random.normal(key, (64, 64)), 100 * jax.random.normal(jax.random.key(1), (2, 64, 64))
     found = jax.jit(lambda image, gradients: AGGREGATIONS["mad_mean"](image[None] * gradients))(image, gradients)
     np.testing.assert_allclose(found, np.minimum(*(np.asarray(image)[None] * np.asarray(gradients))), rtol=1e-5, atol=1e-6)
+
+
+def test_a_mean_of_nothing_is_nothing():
+    """Also where it is divided once more, as by the image in `smooth`: the two divisors become one."""
+    share = jax.jit(lambda samples, weights, divisor: weighted_mean(samples, weights) / divisor)
+    assert share(jnp.ones((3, 2)), jnp.zeros((3, 2)), jnp.array([0.25, 2.0])).tolist() == [0.0, 0.0]
