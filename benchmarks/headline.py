@@ -105,14 +105,14 @@ def times(model: str, given: argparse.Namespace) -> dict[str, Any]:
         agreement = compare_torch.check(Job(**common, folder=Path(folder), samples=2))
     with tempfile.TemporaryDirectory() as folder:
         task = Task(**common, folder=Path(folder), samples=given.theirs, ours=given.ours, devices=1)
-        with contextlib.ExitStack() as open_, Worker(TorchSide, task, threads=given.threads) as theirs:
+        with contextlib.ExitStack() as stack, Worker(TorchSide, task, threads=given.threads) as theirs:
             with Worker(JaxSide, task, threads=given.threads) as drawn:
                 drawn("prepare")
             theirs("prepare")
             tasks = {"ours": task}
             if given.devices > 1:
                 tasks[f"ours on {given.devices} devices"] = dataclasses.replace(task, devices=given.devices)
-            workers = {name: open_.enter_context(Worker(OurSide, task, threads=given.threads)) for name, task in tasks.items()}
+            workers = {name: stack.enter_context(Worker(OurSide, each, threads=given.threads)) for name, each in tasks.items()}
             calls = {f"{name}, {method}": (worker, method) for name, worker in workers.items() for method in CLASSES}
             for worker, method in calls.values():  # compiles
                 worker(method)

@@ -29,7 +29,7 @@ from photographs import choose
 from tried_samplers import TRIED
 
 import dave_jax as dave
-from dave_jax.attribution.aggregate import AGGREGATIONS, ROBUST_WEIGHTS, biweight, mad_bounds
+from dave_jax.attribution.aggregate import AGGREGATIONS, ROBUST_WEIGHTS, biweight, mad_bounds, weighted_mean
 from dave_jax.attribution.neighbourhood import contribution, halves_of
 from dave_jax.attribution.postprocess import postprocess
 from dave_jax.attribution.smoothing import smooth
@@ -65,7 +65,7 @@ def with_pilot(name, pilot, image, samples, threshold):
     """What `explain` computes with `mad_pilot`: bounds from some samples, the weighted mean of all."""
     bounds = mad_bounds(samples[np.arange(pilot) * len(samples) // pilot], threshold)
     weights = jax.vmap(ROBUST_WEIGHTS[name], (0, None, None))(samples, *bounds)
-    return jnp.sum(weights * samples, axis=0) / jnp.maximum(jnp.sum(weights, axis=0), 1e-30)
+    return weighted_mean(samples, weights)
 
 
 @functools.partial(jax.jit, static_argnums=0)
