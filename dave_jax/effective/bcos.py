@@ -27,7 +27,7 @@ from jaxtyping import Array, Float
 from dave_jax.effective.decomposition import Decomposition
 from dave_jax.effective.layers import centred_norm, dense, mixing, split_heads
 from dave_jax.effective.operators import Centering, Chain, Dense, Diagonal, Operator
-from dave_jax.effective.precision import narrow, wide
+from dave_jax.effective.precision import narrow, unpacked, wide
 from dave_jax.effective.tokens import Opposite, Rearrange
 from dave_jax.effective.windows import Conv
 
@@ -60,7 +60,8 @@ def bcos_dense(params: Params, x: Float[Array, "... in"], decomposition: Decompo
 
     `||x||` is 1e-12 more than it is, as in the authors' code. `site` is the rule of the product: `linear` or `embedding`.
     """
-    project = getattr(decomposition, site)(Dense(narrow(_unit(wide(params["kernel"])), params["kernel"]), x.shape))
+    kernel = unpacked(params["kernel"])
+    project = getattr(decomposition, site)(Dense(narrow(_unit(wide(kernel)), kernel), x.shape))
     squares = jnp.sum(jnp.square(x), axis=-1, keepdims=True)
     length = jnp.where(squares == 0, 0.0, jnp.sqrt(jnp.where(squares == 0, 1.0, squares)))  # at 0 the slope is 0, not NaN
     return _times_cosine(project, project(x), length + 1e-12, decomposition)

@@ -27,7 +27,7 @@ from jaxtyping import Array, Float
 from dave_jax.effective.activations import multiplier
 from dave_jax.effective.decomposition import Decomposition
 from dave_jax.effective.operators import Centering, Chain, Dense, Diagonal, Mixing, Operator
-from dave_jax.effective.precision import narrow, wide, wide_dtype
+from dave_jax.effective.precision import narrow, unpacked, wide, wide_dtype
 from dave_jax.effective.tokens import Rearrange
 
 Params = Mapping[str, Any]
@@ -42,7 +42,7 @@ def _row(vector: Float[Array, "*tokens width"], rank: int) -> Float[Array, "..."
 
 def dense(params: Params, x: Float[Array, "... in"], decomposition: Decomposition, *, site: str = "linear") -> Result:
     """`y = x W + b`: operator W, offset b (absent without a bias). `site` is the rule that applies: `linear` or `embedding`."""
-    op = getattr(decomposition, site)(Dense(params["kernel"], x.shape))
+    op = getattr(decomposition, site)(Dense(unpacked(params["kernel"]), x.shape))
     y = op(x)
     return (y + _row(params["bias"], x.ndim) if "bias" in params else y), op
 

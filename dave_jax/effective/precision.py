@@ -65,6 +65,24 @@ def _backward(kept, cotangent):
 _rounded_product.defvjp(_forward, _backward, symbolic_zeros=True)
 
 
+def packed(kernel: Array) -> Array:
+    """A kernel in bfloat16 as integers of the same bits, which `unpacked` turns back.
+
+    XLA on the CPU has no slices of bfloat16: where one block is taken out of a stack of all, it makes the stack float32 and the block
+    bfloat16 again, in every pass. Integers it takes as they are.
+
+    Example:
+        >>> packed(jnp.ones((2, 3, 3), jnp.bfloat16)).dtype, unpacked(packed(jnp.ones((3, 3), jnp.bfloat16)))[0, 0]
+        (dtype('uint16'), Array(1, dtype=bfloat16))
+    """
+    return jax.lax.bitcast_convert_type(kernel, jnp.uint16)
+
+
+def unpacked(kernel: Array) -> Array:
+    """What `packed` was given; other kernels as they are."""
+    return jax.lax.bitcast_convert_type(kernel, jnp.bfloat16) if kernel.dtype == jnp.uint16 else kernel
+
+
 def cast(tree: Any, dtype: Any) -> Any:
     """Every floating-point array of a pytree in that type."""
     return jax.tree.map(lambda leaf: leaf.astype(dtype) if jnp.issubdtype(leaf.dtype, jnp.floating) else leaf, tree)

@@ -1,6 +1,7 @@
 """`Network`: what the networks of dave_jax have in common; `Encoded`: those that see something made of the image."""
 
 import abc
+from functools import partial
 from typing import Any
 
 import jax
@@ -9,7 +10,7 @@ from jaxtyping import Array, Float
 
 from dave_jax.effective.decomposition import Decomposition
 from dave_jax.effective.operators import Operator
-from dave_jax.effective.precision import cast, narrow
+from dave_jax.effective.precision import cast, narrow, packed
 
 
 class Network(abc.ABC):
@@ -65,8 +66,8 @@ def in_precision(forward: Any, params: Any, precision: str | None, dtype: Any) -
     Args:
         forward: the forward pass; the parameters of one that is not ours stay as they are.
         params: its parameters.
-        precision: `bfloat16` for all of them; `bfloat16_products` for the kernels of dense layers, with the others in the images' type;
-            or `float32`, which stands for the images' type where some are in bfloat16.
+        precision: `bfloat16` for all of them; `bfloat16_products` for the kernels of dense layers, those of stacked blocks `packed`, with
+            the others in the images' type; or `float32`, which stands for the images' type where some are in bfloat16.
         dtype: the images' type.
 
     Example:
@@ -79,13 +80,16 @@ def in_precision(forward: Any, params: Any, precision: str | None, dtype: Any) -
     if not isinstance(forward, Network):
         return params
     if precision == "bfloat16_products":
-        return jax.tree_util.tree_map_with_path(lambda path, leaf: cast(leaf, jnp.bfloat16 if _is_dense(path, leaf) else dtype), params)
+        return jax.tree_util.tree_map_with_path(partial(_for_products, dtype), params)
     if precision == "bfloat16":
         return cast(params, jnp.bfloat16)
     rounded = any(leaf.dtype == jnp.bfloat16 for leaf in jax.tree.leaves(params))
     return cast(params, dtype) if rounded else params
 
 
-def _is_dense(path: tuple[Any, ...], leaf: Array) -> bool:
-    """Whether a parameter is the kernel of a dense layer, or of one in every block; those of convolutions have four axes."""
-    return path[-1] == jax.tree_util.DictKey("kernel") and leaf.ndim < 4
+def _for_products(dtype: Any, path: tuple[Any, ...], leaf: Array) -> Array:
+    """A parameter in `bfloat16_products`. The kernel of a dense layer has two axes, of one in every block three, of a convolution four."""
+    if path[-1] != jax.tree_util.DictKey("kernel") or leaf.ndim > 3:
+        return cast(leaf, dtype)
+    rounded = cast(leaf, jnp.bfloat16)
+    return packed(rounded) if leaf.ndim == 3 else rounded

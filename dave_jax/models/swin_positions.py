@@ -9,7 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float
 
-from dave_jax.effective.precision import cast, wide_dtype
+from dave_jax.effective.precision import cast, unpacked, wide_dtype
 from dave_jax.effective.window_attention import Windows
 from dave_jax.models.relative import relative_bias, resample_relative
 from dave_jax.models.swin_config import SwinConfig
@@ -47,6 +47,7 @@ def window_bias(attention: Mapping[str, Any], windows: Windows, *, pretrained: i
     if "relative_position" in attention:
         return relative_bias(attention["relative_position"], windows.window, class_token=False)
     network = attention["position_mlp"]
+    network = jax.tree.map(unpacked, network)
     first, second = (cast(network[name], wide_dtype(network["fc1"]["kernel"])) for name in ("fc1", "fc2"))
     places = jnp.asarray(coordinates(windows.window, pretrained), first["kernel"].dtype)
     hidden = jnp.maximum(places @ first["kernel"] + first["offset"][None], 0)

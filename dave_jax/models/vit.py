@@ -239,4 +239,4 @@ def _scan_first(step: Any, carry: Any, stacked: Any, count: int) -> Any:
 
 def _computes(primitive: Any, *_: Any, **__: Any) -> bool:
     """What a backward pass keeps: not what is only taken from the stack."""
-    return primitive not in (jax.lax.dynamic_slice_p, jax.lax.squeeze_p, jax.lax.reshape_p)
+    return primitive not in (jax.lax.dynamic_slice_p, jax.lax.squeeze_p, jax.lax.reshape_p, jax.lax.bitcast_convert_type_p)

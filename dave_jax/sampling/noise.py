@@ -5,10 +5,12 @@
 With `1 - t = cos(theta)` it is the path `cos(theta) x + sin(theta) eps` of the DAVE slides; the two schedules walk it at different speeds.
 """
 
-from typing import Literal
+import math
+from typing import Any, Literal
 
+import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Float
+from jaxtyping import Array, Float, PRNGKeyArray
 
 from dave_jax.config import Scalar
 
@@ -39,3 +41,14 @@ def add_noise(image: Float[Array, "..."], noise: Float[Array, "..."], t: Scalar)
     """
     signal = 1.0 - t
     return signal * image + jnp.sqrt(1.0 - signal**2) * noise
+
+
+def standard_normal(key: PRNGKeyArray, shape: tuple[int, ...], dtype: Any = float) -> Float[Array, "..."]:
+    """`jax.random.normal`, drawn in a row: the same numbers, of which XLA on the CPU counts those of several axes three times as slowly.
+
+    Example:
+        >>> key = jax.random.key(0)
+        >>> bool(jnp.all(standard_normal(key, (2, 3)) == jax.random.normal(key, (2, 3))))
+        True
+    """
+    return jax.random.normal(key, (math.prod(shape),), dtype).reshape(shape)

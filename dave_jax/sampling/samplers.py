@@ -14,7 +14,7 @@ import numpy as np
 from jaxtyping import Array, Float, Integer, PRNGKeyArray
 
 from dave_jax.config import DaveConfig
-from dave_jax.sampling.noise import noise_levels
+from dave_jax.sampling.noise import noise_levels, standard_normal
 from dave_jax.sampling.transforms import NUM_UNIFORMS, Transform, sample_transform, transform_at
 
 
@@ -46,7 +46,7 @@ def independent(key: PRNGKeyArray, number: Integer[Array, ""], config: DaveConfi
     """Independent transforms and noise, as the authors' code draws them."""
     transform_key, noise_key = jax.random.split(jax.random.fold_in(key, number))
     transform = sample_transform(transform_key, config, *image.shape[:2])
-    return Neighbour(transform, jax.random.normal(noise_key, image.shape, image.dtype), level_of(number, config, image))
+    return Neighbour(transform, standard_normal(noise_key, image.shape, image.dtype), level_of(number, config, image))
 
 
 def lattice_point(key: PRNGKeyArray, number: Integer[Array, ""]) -> Float[Array, " 10"]:
@@ -72,7 +72,7 @@ def _reverse_bits(word: Integer[Array, ""]) -> Integer[Array, ""]:
 def lattice(key: PRNGKeyArray, number: Integer[Array, ""], config: DaveConfig, image: jax.ShapeDtypeStruct) -> Neighbour:
     """Transforms from `lattice_point`, independent noise."""
     lattice_key, noise_key = jax.random.split(key)
-    noise = jax.random.normal(jax.random.fold_in(noise_key, number), image.shape, image.dtype)
+    noise = standard_normal(jax.random.fold_in(noise_key, number), image.shape, image.dtype)
     return Neighbour(transform_at(lattice_point(lattice_key, number), config, *image.shape[:2]), noise, level_of(number, config, image))
 
 

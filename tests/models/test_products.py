@@ -61,7 +61,8 @@ def test_logits_are_near_in_every_family(name):
     params, forward = NETWORKS[name]()
     rounded = in_precision(forward, params, "bfloat16_products", IMAGE.dtype)
     kinds = {leaf.dtype for leaf in jax.tree.leaves(rounded)}
-    assert kinds == {jnp.dtype(jnp.float32), jnp.dtype(jnp.bfloat16)} and not in_half(rounded)
+    assert jnp.dtype(jnp.float32) in kinds <= {jnp.dtype(jnp.float32), jnp.dtype(jnp.bfloat16), jnp.dtype(jnp.uint16)}
+    assert len(kinds) > 1 and not in_half(rounded)
     logits, expected = (jax.jit(forward)(some, IMAGE) for some in (rounded, params))
     assert logits.dtype == jnp.float32
     assert 0 < float(jnp.abs(logits - expected).max()) < 0.03 * float(jnp.abs(expected).max())
@@ -86,7 +87,7 @@ def test_only_products_are_rounded():
 
 def test_float32_rounds_nothing_though_some_parameters_are_in_half():
     params, forward = transformer()
-    mixed = in_precision(forward, params, "bfloat16_products", IMAGE.dtype)
+    mixed = params | {"head": cast(params["head"], jnp.bfloat16)}
     assert {leaf.dtype for leaf in jax.tree.leaves(in_precision(forward, mixed, "float32", IMAGE.dtype))} == {jnp.dtype(jnp.float32)}
 
 
