@@ -8,7 +8,8 @@
    products require. XLA counts the body of a loop once, whatever the number of turns (blocks run under one loop forward and one backward),
    and its count includes elementwise work.
 
-A stage alone reads and writes arrays that stay in registers or cache inside `explain`, so the stages may add up to more than the whole.
+A stage alone reads and writes arrays that stay in registers or cache inside `explain`, so the stages may add up to more than the whole;
+more so where every call gets new pages of memory from the system (see README.md).
 """
 
 import argparse
@@ -28,12 +29,13 @@ from sides import MODELS, close_share, distance
 
 import dave_jax as dave
 from convert_weights.timm import config_from_options
-from dave_jax.attribution.chunk import default_chunk
+from dave_jax.attribution.fit import fitted
+from dave_jax.attribution.neighbourhood import robust_mean
 from dave_jax.effective.decomposition import resolve
 from dave_jax.models.vit import ViT
 from dave_jax.models.vit_config import ViTConfig, init_params
-from dave_jax.sampling.noise import add_noise, noise_levels
-from dave_jax.sampling.transforms import Transform, apply_transform, pull_back, sample_transform
+from dave_jax.sampling.noise import add_noise, noise_levels, standard_normal
+from dave_jax.sampling.transforms import Transform, apply_transform, sample_transform
 
 SIZES = {"small": "vit_small_patch16_224", "base": "vit_base_patch16_224", "test": "vit_test"}
 GROUPS = {
@@ -67,11 +69,12 @@ class Case:
         params = init_params(jax.random.key(0), config)
         model = dave.Model(params, ViT(config), preprocessing=dave.Preprocessing(image_size=config.image_size))
         images = jax.random.normal(jax.random.key(1), (1, *config.image_size, 3))
-        if chunk is None:
-            chunk = default_chunk(model.forward, params, images.shape[1:], resolve("effective"), samples, 1)
-        if samples % chunk:
-            raise ValueError(f"The chunk must divide the samples, or one chunk is not like another; got {samples} samples by {chunk}.")
-        settings = dave.DaveConfig(num_samples=samples, chunk_size=chunk, noise_alpha=0.5)
+        like = jax.ShapeDtypeStruct(images.shape[1:], images.dtype)
+        settings = fitted(dave.DaveConfig(num_samples=samples, chunk_size=chunk, noise_alpha=0.5), model, resolve("effective"), like, 1)
+        if samples % settings.chunk_size:
+            raise ValueError(
+                f"The chunk must divide the samples, or one chunk is not like another; got {samples} samples by {settings.chunk_size}."
+            )
         return cls(model, settings, images, jnp.array([1]), jax.random.key(2))
 
     def explain(self, **options) -> Any:
@@ -81,7 +84,7 @@ class Case:
 
 def make_stages(case: Case) -> dict[str, functools.partial]:
     """The stages of `explain`: compiled programs with their arguments, which are the results of the stages before."""
-    forward, config, rules = case.model.forward, case.config, resolve("effective")
+    forward, config, rules = case.model.forward, case.config, resolve("effective").backwards()
     image, shape = case.images[0], case.images.shape[1:]
 
     def compiled(function: Callable, *arguments: Any) -> functools.partial:
@@ -95,9 +98,13 @@ def make_stages(case: Case) -> dict[str, functools.partial]:
         _, pull = jax.vjp(lambda x: forward(params, x, rules), neighbour)
         return pull(cotangent)[0]
 
-    def adjoint(_, each):
+    def warp(image, matrix):
+        return apply_transform(Transform(matrix), image, config.warp_adjoint)
+
+    def adjoint(image, each):
         matrix, gradient, level = each
-        return pull_back(Transform(matrix), (1.0 - level) * gradient)
+        _, pull = jax.vjp(lambda image: warp(image, matrix), image)
+        return image * pull((1.0 - level) * gradient)[0]
 
     cotangent = jax.nn.one_hot(case.targets[0], forward.config.num_classes)
     image_key = jax.random.fold_in(case.key, 0)
@@ -107,13 +114,13 @@ def make_stages(case: Case) -> dict[str, functools.partial]:
     stages: dict[str, functools.partial] = {}
     stages["transforms"] = chunked(lambda config, key: sample_transform(key, config, *shape[:2]).matrix, config, keys[:, 0])
     matrices = stages["transforms"]()
-    stages["noise"] = chunked(lambda _, key: jax.random.normal(key, shape), None, keys[:, 1])
-    stages["warp"] = chunked(lambda image, matrix: apply_transform(Transform(matrix), image), image, matrices)
+    stages["noise"] = chunked(lambda _, key: standard_normal(key, shape), None, keys[:, 1])
+    stages["warp"] = chunked(warp, image, matrices)
     stages["mix"] = chunked(lambda _, each: add_noise(*each), None, (stages["warp"](), stages["noise"](), levels))
     stages["passes"] = chunked(passes, (case.model.params, cotangent), stages["mix"]())
-    stages["adjoint"] = chunked(adjoint, None, (matrices, stages["passes"](), levels))
-    aggregate = lambda image, pulled, threshold: dave.mad_mean(image[None] * pulled, threshold)
-    stages["aggregate"] = compiled(aggregate, image, stages["adjoint"](), config.mad_threshold)
+    stages["adjoint"] = chunked(adjoint, image, (matrices, stages["passes"](), levels))
+    aggregate = lambda samples, config: robust_mean(lambda number: samples[number], config, None)[0]
+    stages["aggregate"] = compiled(aggregate, stages["adjoint"](), config)
     stages["postprocess"] = compiled(dave.postprocess, stages["aggregate"](), config)
     return stages
 
@@ -125,7 +132,7 @@ def check(case: Case, program: Callable[[], Any], stages: dict[str, functools.pa
     """
     raw, samples = case.explain(raw=True, return_samples=True)
     found = {
-        "samples": distance(case.images * stages["adjoint"](), samples[0]),
+        "samples": distance(stages["adjoint"](), samples[0]),
         "raw": close_share(stages["aggregate"](), raw[0], 1e-4),
         "heat": close_share(stages["postprocess"](), program()[0], 1e-3),
         "program": close_share(dave.postprocess(raw[0], case.config), program()[0], 1e-3),

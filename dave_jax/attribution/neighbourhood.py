@@ -135,7 +135,7 @@ def _aggregate(
         halves = jnp.stack([part / count for part, count in zip(total, _sizes(config), strict=True)])
         return total.sum(0) / config.num_samples, halves if config.smoothing else None, None
     if config.aggregation in ROBUST_WEIGHTS and not return_samples:
-        return *_robust_mean(one, config, axis), None
+        return *robust_mean(one, config, axis), None
     samples = _everywhere(jax.lax.map(one, _mine(everything, axis), batch_size=chunk), axis)
     halves = halves_of(samples, config) if config.smoothing else None
     return AGGREGATIONS[config.aggregation](samples, config.mad_threshold), halves, jnp.swapaxes(samples, 0, 1) if return_samples else None
@@ -158,7 +158,7 @@ def _by_halves(array: Array, number: Array, config: DaveConfig) -> Float[Array, 
 
 
 def halves_of(samples: Float[Array, "samples ..."], config: DaveConfig) -> Float[Array, "2 ..."]:
-    """The averages of either half; of those with weights, by the bounds of all samples, as in `_robust_mean`."""
+    """The averages of either half; of those with weights, by the bounds of all samples, as in `robust_mean`."""
     members = [np.flatnonzero(_half(np.arange(len(samples))) == half) for half in (0, 1)]
     if config.aggregation not in ROBUST_WEIGHTS:
         return jnp.stack([AGGREGATIONS[config.aggregation](samples[some], config.mad_threshold) for some in members])
@@ -186,7 +186,7 @@ def sample_of(
     return sample
 
 
-def _robust_mean(one: Callable[[Array], Array], config: DaveConfig, axis: str | None) -> tuple[Array, Array | None]:
+def robust_mean(one: Callable[[Array], Array], config: DaveConfig, axis: str | None) -> tuple[Array, Array | None]:
     """`mad_mean` or `biweight`, and those of two halves where they are to be smoothed, in the memory of `mad_pilot` samples: these are
     held, for the bounds; others are added up as they come.
     """
