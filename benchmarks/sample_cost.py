@@ -64,13 +64,14 @@ class Case:
     key: jax.Array
 
     @classmethod
-    def build(cls, size: str, samples: int, chunk: int | None) -> "Case":
+    def build(cls, size: str, samples: int, chunk: int | None, precision: str = "float32") -> "Case":
         config = config_from_options(MODELS[SIZES[size]])
         params = init_params(jax.random.key(0), config)
         model = dave.Model(params, ViT(config), preprocessing=dave.Preprocessing(image_size=config.image_size))
         images = jax.random.normal(jax.random.key(1), (1, *config.image_size, 3))
         like = jax.ShapeDtypeStruct(images.shape[1:], images.dtype)
-        settings = fitted(dave.DaveConfig(num_samples=samples, chunk_size=chunk, noise_alpha=0.5), model, resolve("effective"), like, 1)
+        settings = dave.DaveConfig(num_samples=samples, chunk_size=chunk, noise_alpha=0.5, precision=precision)
+        settings = fitted(settings, model, resolve("effective"), like, 1)
         if samples % settings.chunk_size:
             raise ValueError(
                 f"The chunk must divide the samples, or one chunk is not like another; got {samples} samples by {settings.chunk_size}."

@@ -1,12 +1,13 @@
 """A process that builds one side of a comparison, keeps it, and runs its methods on request, timed and with its peak memory."""
 
+import contextlib
 import ctypes
 import dataclasses
 import multiprocessing
 import os
 import time
 import traceback
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -33,7 +34,7 @@ def _forget_peak() -> None:
     Path("/proc/self/clear_refs").write_text("5")
 
 
-def _serve(build: Callable[[Any], Any], job: Any, threads: int, connection) -> None:
+def _serve(build: Callable[[Any], Any], job: Any, threads: int, trim: bool, connection) -> None:
     os.sched_setaffinity(0, sorted(os.sched_getaffinity(0))[:threads])  # XLA takes as many threads as there are cores to use
     os.environ["OMP_NUM_THREADS"] = str(threads)
     side = None
@@ -43,7 +44,8 @@ def _serve(build: Callable[[Any], Any], job: Any, threads: int, connection) -> N
         except EOFError:  # nobody asks any more
             return
         try:
-            _forget_peak()
+            if trim:
+                _forget_peak()
             before, start = _memory("VmRSS"), time.perf_counter()
             if side is None:
                 side, result = build(job), None
@@ -54,14 +56,33 @@ def _serve(build: Callable[[Any], Any], job: Any, threads: int, connection) -> N
             connection.send(traceback.format_exc())
 
 
-class Worker:
-    """`with Worker(Side, job, threads=2) as worker: worker("method")` calls a method of `Side(job)` in another process."""
+@contextlib.contextmanager
+def _environment(values: dict[str, str]) -> Iterator[None]:
+    """With these variables, which a process that is started meanwhile inherits."""
+    before = dict(os.environ)
+    os.environ.update(values)
+    try:
+        yield
+    finally:
+        os.environ.clear()
+        os.environ.update(before)
 
-    def __init__(self, build: Callable[[Any], Any], job: Any, *, threads: int):
+
+class Worker:
+    """`with Worker(Side, job, threads=2) as worker: worker("method")` calls a method of `Side(job)` in another process.
+
+    `environment` is set where the process starts. `trim` gives freed memory back before each call, which tells its peak, and makes the
+    call take it anew.
+    """
+
+    def __init__(
+        self, build: Callable[[Any], Any], job: Any, *, threads: int, environment: dict[str, str] | None = None, trim: bool = True
+    ):
         spawning = multiprocessing.get_context("spawn")
         self.connection, theirs = spawning.Pipe()
-        self.process = spawning.Process(target=_serve, args=(build, job, threads, theirs), daemon=True)
-        self.process.start()
+        self.process = spawning.Process(target=_serve, args=(build, job, threads, trim, theirs), daemon=True)
+        with _environment(environment or {}):
+            self.process.start()
         theirs.close()
         self("build")
 

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 sys.path.append(str(Path(__file__).resolve().parents[2] / "benchmarks"))
+import environment
 import memory
 import plots
 import pointing
@@ -83,6 +84,20 @@ def test_startup(tmp_path, capsys):
     assert written(tmp_path, "startup") == result
     assert result["models"]["test"]["empty"]["first"] > 0
     assert "| test | full |" in capsys.readouterr().out
+
+
+def test_environment(tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr(environment, "SETTINGS", ("",))
+    options = ["--model-size=test", "--samples=2", "--rounds=2", "--threads=1"]
+    result = environment.main([*options, "--also=GLIBC_TUNABLES=glibc.malloc.hugetlb=1", f"--output={tmp_path}"])
+    assert written(tmp_path, "environment") == result
+    assert result["found"][""]["times_faster"] == 1 and result["found"]["GLIBC_TUNABLES=glibc.malloc.hugetlb=1"]["times_faster"] > 0
+    assert "| none |" in capsys.readouterr().out
+    with pytest.raises(RuntimeError, match="no_such_platform"):  # the setting reaches the process
+        environment.main([*options, "--also=JAX_PLATFORMS=no_such_platform"])
+    monkeypatch.setattr(environment, "distance", lambda ours, theirs: float("nan"))
+    with pytest.raises(RuntimeError, match="changes the map"):
+        environment.main(options)
 
 
 def test_memory_and_plots(tmp_path):

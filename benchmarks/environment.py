@@ -1,0 +1,100 @@
+"""What settings of the environment do for `explain` on a CPU: the allocator's pages, XLA's options.
+
+    python benchmarks/environment.py --output benchmarks/results
+
+Each setting is a process of its own, started with it; all explain the same image by turns, with a random ViT-S/16. Their maps must be
+those of the first, which has no setting. Add others with `--also NAME=VALUE`.
+"""
+
+import argparse
+import os
+import statistics
+from pathlib import Path
+from typing import Any
+
+from context import context, write
+from sides import distance
+from worker import Worker
+
+SETTINGS = (
+    "",
+    "GLIBC_TUNABLES=glibc.malloc.hugetlb=1",
+    "XLA_FLAGS=--xla_cpu_prefer_vector_width=512",
+    "XLA_FLAGS=--xla_cpu_enable_fast_math=true",
+    "XLA_FLAGS=--xla_cpu_enable_concurrency_optimized_scheduler=true",
+)
+"""The first is none."""
+
+
+class Side:
+    """`explain` in a process."""
+
+    def __init__(self, job: dict[str, Any]):
+        import jax
+        from sample_cost import Case
+
+        self.case, self.jax = Case.build(**job), jax
+
+    def run(self) -> None:
+        """What is timed."""
+        self.jax.block_until_ready(self.case.explain())
+
+    def answer(self) -> Any:
+        """The heat map."""
+        import numpy as np
+
+        return np.asarray(self.case.explain())
+
+
+def measure(settings: list[str], job: dict[str, Any], rounds: int, threads: int) -> dict[str, dict[str, Any]]:
+    """Seconds a sample for every setting, and how many times less than without one (median over the rounds)."""
+    workers = {}
+    try:
+        for setting in settings:
+            workers[setting] = Worker(Side, job, threads=threads, environment=dict([setting.split("=", 1)] if setting else []), trim=False)
+        answers = {setting: worker("answer").result for setting, worker in workers.items()}
+        for setting, answer in answers.items():
+            if not (changed := distance(answer, answers[""])) <= 1e-3:
+                raise RuntimeError(f"{setting} changes the map by {changed:.1e} of its maximum (at most 1e-3).")
+        seconds = {setting: [] for setting in workers}
+        for _ in range(rounds):
+            for setting, worker in workers.items():
+                seconds[setting].append(worker("run").seconds / job["samples"])
+    finally:
+        for worker in workers.values():
+            worker.__exit__()
+    return {
+        setting: {
+            "seconds_per_sample": mine,
+            "times_faster": statistics.median(none / some for none, some in zip(seconds[""], mine, strict=True)),
+        }
+        for setting, mine in seconds.items()
+    }
+
+
+def main(arguments: list[str] | None = None) -> dict[str, Any]:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0], formatter_class=argparse.ArgumentDefaultsHelpFormatter)
+    parser.add_argument("--model-size", default="small", help="as in sample_cost.py")
+    parser.add_argument("--precision", default="float32", help="as in DaveConfig")
+    parser.add_argument("--samples", type=int, default=20)
+    parser.add_argument("--rounds", type=int, default=9)
+    parser.add_argument("--threads", type=int, default=os.cpu_count())
+    parser.add_argument("--also", action="append", default=[], metavar="NAME=VALUE", help="a further setting; may be given several times")
+    parser.add_argument("--output", type=Path)
+    given = parser.parse_args(arguments)
+    before = context("dave-jax", "jax", "jaxlib")
+    job = {"size": given.model_size, "samples": given.samples, "chunk": None, "precision": given.precision}
+    found = measure([*SETTINGS, *given.also], job, given.rounds, given.threads)
+    print("| setting | ms a sample, least | median | times faster |\n| --- | ---: | ---: | ---: |")
+    for setting, row in found.items():
+        milliseconds = [1e3 * value for value in row["seconds_per_sample"]]
+        print(f"| {setting or 'none'} | {min(milliseconds):.1f} | {statistics.median(milliseconds):.1f} | {row['times_faster']:.3f} |")
+    settings = {name: value for name, value in vars(given).items() if name != "output"}
+    result = {"benchmark": "environment", "context": before, "settings": settings, "found": found}
+    if given.output:
+        print(f"written to {write(given.output, 'environment', result)}")
+    return result
+
+
+if __name__ == "__main__":
+    main()
