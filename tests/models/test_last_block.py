@@ -5,6 +5,8 @@ import jax.numpy as jnp
 import pytest
 
 from dave_jax.effective.decomposition import presets
+from dave_jax.effective.precision import unpacked
+from dave_jax.models.network import in_precision
 from dave_jax.models.rotary import Rotary
 from dave_jax.testing import tiny_model
 
@@ -53,3 +55,14 @@ def test_no_blocks_are_copied(decomposition):
     program = str(jax.make_jaxpr(explained)(jnp.zeros((16, 16, 3))))
     assert "f32[5,17,20]" in program  # what is kept of the activation
     assert not [shape for shape in ("f32[5,12,12]", "f32[5,12,20]", "f32[5,20,12]") if shape in program]
+
+
+@pytest.mark.skipif(jax.default_backend() != "cpu", reason="about XLA's slices on CPUs")
+def test_no_stack_of_fast_products_is_widened():
+    """XLA on the CPU has no slices of bfloat16, and would make all blocks float32 for one of them."""
+    model = tiny_model(depth=6, width=12, mlp_width=20)
+    explained = jax.jit(jax.grad(lambda image, params: model.forward(params, image, "effective")[0]))
+    packed = in_precision(model.forward, model.params, "bfloat16_products", jnp.float32)
+    as_bfloat16 = jax.tree.map(unpacked, packed)
+    widened = ["f32[6,12,20]" in explained.lower(jnp.zeros((16, 16, 3)), params).compile().as_text() for params in (packed, as_bfloat16)]
+    assert widened == [False, True]
