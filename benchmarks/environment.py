@@ -3,7 +3,7 @@
     python benchmarks/environment.py --output benchmarks/results
 
 Each setting is a process of its own, started with it; all explain the same image by turns, with a random ViT-S/16. Their maps must be
-those of the first, which has no setting. Add others with `--also NAME=VALUE`.
+like that of the first, which has no setting, as `speed.py` asks. Add others with `--also NAME=VALUE`.
 """
 
 import argparse
@@ -13,8 +13,10 @@ from pathlib import Path
 from typing import Any
 
 from context import context, write
-from sides import distance
+from speed import LIKENESS, Disagreement
 from worker import Worker
+
+from dave_jax.evaluation.similarity import pearson
 
 SETTINGS = (
     "",
@@ -54,8 +56,8 @@ def measure(settings: list[str], job: dict[str, Any], rounds: int, threads: int)
             workers[setting] = Worker(Side, job, threads=threads, environment=dict([setting.split("=", 1)] if setting else []), trim=False)
         answers = {setting: worker("answer").result for setting, worker in workers.items()}
         for setting, answer in answers.items():
-            if not (changed := distance(answer, answers[""])) <= 1e-3:
-                raise RuntimeError(f"{setting} changes the map by {changed:.1e} of its maximum (at most 1e-3).")
+            if not (likeness := pearson(answer, answers[""]).item()) >= LIKENESS[job["precision"]]:
+                raise Disagreement(f"{setting} gives another map: correlation {likeness:.4f}, {LIKENESS[job['precision']]} is asked.")
         seconds = {setting: [] for setting in workers}
         for _ in range(rounds):
             for setting, worker in workers.items():

@@ -95,8 +95,8 @@ def test_environment(tmp_path, monkeypatch, capsys):
     assert "| none |" in capsys.readouterr().out
     with pytest.raises(RuntimeError, match="no_such_platform"):  # the setting reaches the process
         environment.main([*options, "--also=JAX_PLATFORMS=no_such_platform"])
-    monkeypatch.setattr(environment, "distance", lambda ours, theirs: float("nan"))
-    with pytest.raises(RuntimeError, match="changes the map"):
+    monkeypatch.setattr(environment, "LIKENESS", {"float32": 1.1})
+    with pytest.raises(speed.Disagreement, match="gives another map"):
         environment.main(options)
 
 
