@@ -7,12 +7,15 @@ like that of the first, which has no setting, as `speed.py` asks. Add others wit
 """
 
 import argparse
+import contextlib
 import os
 import statistics
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 from context import context, write
+from sample_cost import Case
 from speed import LIKENESS, Disagreement
 from worker import Worker
 
@@ -32,39 +35,29 @@ class Side:
     """`explain` in a process."""
 
     def __init__(self, job: dict[str, Any]):
-        import jax
-        from sample_cost import Case
+        self.case = Case.build(**job)
 
-        self.case, self.jax = Case.build(**job), jax
-
-    def run(self) -> None:
-        """What is timed."""
-        self.jax.block_until_ready(self.case.explain())
-
-    def answer(self) -> Any:
-        """The heat map."""
-        import numpy as np
-
+    def run(self) -> np.ndarray:
+        """What is timed: the heat map."""
         return np.asarray(self.case.explain())
 
 
 def measure(settings: list[str], job: dict[str, Any], rounds: int, threads: int) -> dict[str, dict[str, Any]]:
     """Seconds a sample for every setting, and how many times less than without one (median over the rounds)."""
-    workers = {}
-    try:
-        for setting in settings:
-            workers[setting] = Worker(Side, job, threads=threads, environment=dict([setting.split("=", 1)] if setting else []), trim=False)
-        answers = {setting: worker("answer").result for setting, worker in workers.items()}
-        for setting, answer in answers.items():
-            if not (likeness := pearson(answer, answers[""]).item()) >= LIKENESS[job["precision"]]:
+    variables = {setting: dict([setting.split("=", 1)] if setting else []) for setting in settings}
+    with contextlib.ExitStack() as stack:
+        workers = {
+            setting: stack.enter_context(Worker(Side, job, threads=threads, environment=environment, trim=False))
+            for setting, environment in variables.items()
+        }
+        maps = {setting: worker("run").result for setting, worker in workers.items()}
+        for setting, found in maps.items():
+            if not (likeness := pearson(found, maps[""]).item()) >= LIKENESS[job["precision"]]:
                 raise Disagreement(f"{setting} gives another map: correlation {likeness:.4f}, {LIKENESS[job['precision']]} is asked.")
         seconds = {setting: [] for setting in workers}
         for _ in range(rounds):
             for setting, worker in workers.items():
                 seconds[setting].append(worker("run").seconds / job["samples"])
-    finally:
-        for worker in workers.values():
-            worker.__exit__()
     return {
         setting: {
             "seconds_per_sample": mine,
