@@ -13,6 +13,7 @@ import statistics
 from pathlib import Path
 from typing import Any
 
+import jax.numpy as jnp
 import numpy as np
 from context import context, write
 from sample_cost import Case
@@ -52,7 +53,7 @@ def measure(settings: list[str], job: dict[str, Any], rounds: int, threads: int)
         }
         maps = {setting: worker("run").result for setting, worker in workers.items()}
         for setting, found in maps.items():
-            if not (likeness := pearson(found, maps[""]).item()) >= LIKENESS[job["precision"]]:
+            if not (likeness := pearson(*map(jnp.asarray, (found, maps[""]))).item()) >= LIKENESS[job["precision"]]:
                 raise Disagreement(f"{setting} gives another map: correlation {likeness:.4f}, {LIKENESS[job['precision']]} is asked.")
         seconds = {setting: [] for setting in workers}
         for _ in range(rounds):
