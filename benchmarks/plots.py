@@ -63,6 +63,8 @@ def draw_samplers(result: dict[str, Any], axes: Axes) -> None:
     axes.axhline(np.array(result["halves"])[:, 0].mean(), color="grey", linewidth=0.8, label="halves of the reference")
     title = f"likeness to {settings['reference']:,} samples, {len(values)} photographs\n{Path(settings['model'] or 'embedded model').name}"
     axes.set(xscale="log", xlabel="samples", title=title)
+    axes.set_xticks(settings["counts"], settings["counts"])
+    axes.minorticks_off()
     axes.legend(fontsize="x-small")
 
 
