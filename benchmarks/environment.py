@@ -71,13 +71,15 @@ def measure(settings: list[str], job: dict[str, Any], rounds: int, threads: int)
 def main(arguments: list[str] | None = None) -> dict[str, Any]:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0], formatter_class=argparse.ArgumentDefaultsHelpFormatter)
     parser.add_argument("--model-size", default="small", help="as in sample_cost.py")
-    parser.add_argument("--precision", default="float32", help="as in DaveConfig")
+    parser.add_argument("--precision", default="float32", choices=LIKENESS, help="as in DaveConfig")
     parser.add_argument("--samples", type=int, default=20)
     parser.add_argument("--rounds", type=int, default=9)
     parser.add_argument("--threads", type=int, default=os.cpu_count())
     parser.add_argument("--also", action="append", default=[], metavar="NAME=VALUE", help="a further setting; may be given several times")
     parser.add_argument("--output", type=Path)
     given = parser.parse_args(arguments)
+    if wrong := [setting for setting in given.also if "=" not in setting]:
+        parser.error(f"--also takes NAME=VALUE; got {wrong[0]!r}")
     before = context("dave-jax", "jax", "jaxlib")
     job = {"size": given.model_size, "samples": given.samples, "chunk": None, "precision": given.precision}
     found = measure([*SETTINGS, *given.also], job, given.rounds, given.threads)

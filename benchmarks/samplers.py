@@ -212,7 +212,7 @@ def main(arguments: list[str] | None = None) -> dict[str, Any]:
     print(f"halves of the reference: correlation {found['halves'][:, 0].mean():.4f}, overlap {found['halves'][:, 1].mean():.4f}")
     for a, name in enumerate(("mad_mean", "biweight")):
         rows = zip(PILOTS, found["pilots"][:, a].mean(0), found["pilots"][:, a].min(0), strict=True)
-        shown = ", ".join(f"{pilot}: {mean:.4f} (least {least:.4f})" for pilot, mean, least in rows)
+        shown = ", ".join(f"{pilot}: {mean:.4f} (least {least:.4f})" for pilot, mean, least in rows if pilot <= given.reference)
         print(f"{name} of {given.reference} samples with a pilot, correlation with that of all: {shown}")
     print("variance by twentieth of the levels:", np.round(found["spread"].mean(0) / found["spread"].mean(), 2).tolist())
     saved = 1.0 - np.sqrt(found["spread"]).mean(1) ** 2 / found["spread"].mean(1)

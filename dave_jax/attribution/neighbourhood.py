@@ -189,6 +189,14 @@ def sample_of(
 def robust_mean(one: Callable[[Array], Array], config: DaveConfig, axis: str | None) -> tuple[Array, Array | None]:
     """`mad_mean` or `biweight`, and those of two halves where they are to be smoothed, in the memory of `mad_pilot` samples: these are
     held, for the bounds; others are added up as they come.
+
+    Args:
+        one: from a sample's number to its attributions, shape (...).
+        config: `fitted`.
+        axis: the mesh axis over which the samples are spread, or None.
+
+    Returns:
+        The mean, shape (...), and with `smoothing` those of the halves, shape (2, ...).
     """
     count, pilot, chunk = config.num_samples, config.mad_pilot or config.num_samples, config.chunk_size or 1
     places = pilot_numbers(count, pilot)

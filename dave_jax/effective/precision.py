@@ -69,7 +69,10 @@ def packed(kernel: Array) -> Array:
     """A kernel in bfloat16 as integers of the same bits, which `unpacked` turns back.
 
     XLA on the CPU has no slices of bfloat16: where one block is taken out of a stack of all, it makes the stack float32 and the block
-    bfloat16 again, in every pass. Integers it takes as they are.
+    bfloat16 again, in every pass. Integers it takes as they are. They have no derivative: parameters that are to be trained stay unpacked.
+
+    Args:
+        kernel: shape (..., in, out), in bfloat16.
 
     Example:
         >>> packed(jnp.ones((2, 3, 3), jnp.bfloat16)).dtype, unpacked(packed(jnp.ones((3, 3), jnp.bfloat16)))[0, 0]
@@ -79,7 +82,7 @@ def packed(kernel: Array) -> Array:
 
 
 def unpacked(kernel: Array) -> Array:
-    """What `packed` was given; other kernels as they are."""
+    """What `packed` was given; other parameters as they are."""
     return jax.lax.bitcast_convert_type(kernel, jnp.bfloat16) if kernel.dtype == jnp.uint16 else kernel
 
 

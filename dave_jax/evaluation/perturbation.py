@@ -22,6 +22,7 @@ from dave_jax.effective.decomposition import gradient
 from dave_jax.evaluation.imputation import linear_imputation
 from dave_jax.models.model import Forward, Model, check_class_ids, check_images, count_classes
 from dave_jax.sampling.blur import gaussian_blur
+from dave_jax.sampling.noise import standard_normal
 
 
 @settings(static=("first", "insert", "patch_size", "fill", "points", "blur_size", "ties"))
@@ -243,7 +244,7 @@ def _ranks(heat: Float[Array, "h w"], protocol: PerturbationProtocol) -> Integer
 
 def _filled(image: Float[Array, "h w 3"], gone: Array, protocol: PerturbationProtocol, key: Array) -> Float[Array, "h w 3"]:
     if protocol.fill == "noisy_linear":
-        noise = protocol.noise * jax.random.normal(key, image.shape, image.dtype)
+        noise = protocol.noise * standard_normal(key, image.shape, image.dtype)
         return jnp.where(gone[..., None], linear_imputation(image, gone) + noise, image)
     if protocol.fill == "blur":
         return jnp.where(gone[..., None], gaussian_blur(image, size=protocol.blur_size, sigma=protocol.blur_sigma), image)

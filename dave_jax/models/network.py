@@ -10,7 +10,7 @@ from jaxtyping import Array, Float
 
 from dave_jax.effective.decomposition import Decomposition
 from dave_jax.effective.operators import Operator
-from dave_jax.effective.precision import cast, narrow, packed
+from dave_jax.effective.precision import cast, narrow, packed, unpacked
 
 
 class Network(abc.ABC):
@@ -79,6 +79,7 @@ def in_precision(forward: Any, params: Any, precision: str | None, dtype: Any) -
     """
     if not isinstance(forward, Network):
         return params
+    params = jax.tree.map(unpacked, params)
     if precision == "bfloat16_products":
         return jax.tree_util.tree_map_with_path(partial(_for_products, dtype), params)
     if precision == "bfloat16":

@@ -46,8 +46,7 @@ def window_bias(attention: Mapping[str, Any], windows: Windows, *, pretrained: i
     """
     if "relative_position" in attention:
         return relative_bias(attention["relative_position"], windows.window, class_token=False)
-    network = attention["position_mlp"]
-    network = jax.tree.map(unpacked, network)
+    network = jax.tree.map(unpacked, attention["position_mlp"])
     first, second = (cast(network[name], wide_dtype(network["fc1"]["kernel"])) for name in ("fc1", "fc2"))
     places = jnp.asarray(coordinates(windows.window, pretrained), first["kernel"].dtype)
     hidden = jnp.maximum(places @ first["kernel"] + first["offset"][None], 0)

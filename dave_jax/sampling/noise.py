@@ -44,7 +44,14 @@ def add_noise(image: Float[Array, "..."], noise: Float[Array, "..."], t: Scalar)
 
 
 def standard_normal(key: PRNGKeyArray, shape: tuple[int, ...], dtype: Any = float) -> Float[Array, "..."]:
-    """`jax.random.normal`, drawn in a row: the same numbers, of which XLA on the CPU counts those of several axes three times as slowly.
+    """Independent numbers of N(0, 1): those of `jax.random.normal` to the bit, drawn in a row and then shaped.
+
+    Every number is made from its place in the whole, which XLA on the CPU works out three times as slowly along several axes as along one.
+
+    Args:
+        key: the key.
+        shape: of the result.
+        dtype: of the result, a floating-point type.
 
     Example:
         >>> key = jax.random.key(0)

@@ -13,6 +13,7 @@ from dave_jax.attribution.method import Method, settings
 from dave_jax.config import Scalar
 from dave_jax.effective.decomposition import Decomposition, resolve
 from dave_jax.models.model import Forward, Model
+from dave_jax.sampling.noise import standard_normal
 
 KINDS = ("times_input", "gradient", "magnitude", "square")
 
@@ -73,7 +74,7 @@ class SmoothGrad(Method):
 
         def sample(i) -> Float[Array, "k h w 3"]:
             _, noise_key = jax.random.split(jax.random.fold_in(key, i))  # as in `explain`
-            noise = jax.random.normal(noise_key, image.shape, image.dtype)
+            noise = standard_normal(noise_key, image.shape, image.dtype)
             _, pull = jax.vjp(lambda image: forward(params, image, rules), image + sigma * noise)
             gradients = jax.lax.map(lambda cotangent: pull(cotangent)[0], cotangents)
             return gradients**2 if self.kind == "square" else gradients
