@@ -10,6 +10,7 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jaxtyping import Array
 
 
@@ -81,7 +82,7 @@ def packed(kernel: Array) -> Array:
     return jax.lax.bitcast_convert_type(kernel, jnp.uint16)
 
 
-def unpacked(kernel: Array) -> Array:
+def unpacked(kernel: Array | np.ndarray) -> Array | np.ndarray:
     """What `packed` was given; other parameters as they are."""
     return jax.lax.bitcast_convert_type(kernel, jnp.bfloat16) if kernel.dtype == jnp.uint16 else kernel
 
