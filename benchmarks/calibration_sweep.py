@@ -23,7 +23,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
-from context import context, write
+from context import context, report
 from photographs import Chosen, Mosaics, choose, mosaics
 
 import dave_jax as dave
@@ -212,13 +212,9 @@ def main(arguments: list[str] | None = None) -> dict[str, Any]:
     """Sweep, print and write; returns what is written."""
     options = parse(arguments)
     before = context("dave-jax", "jax", "jaxlib", "numpy", "pillow")
-    kept = ("photos", "confidence", "samples", "alphas", "tolerances", "grid", "seed")
-    settings = {name: getattr(options, name) for name in kept}
-    result = {"benchmark": "calibration_sweep", "context": before, "settings": settings, **sweep(options)}
-    print(table(result, options.alphas))
-    if options.output:
-        print(f"written to {write(options.output, 'calibration_sweep', result)}")
-    return result
+    found = sweep(options)
+    print(table(found, options.alphas))
+    return report("calibration_sweep", before, options, found)
 
 
 if __name__ == "__main__":

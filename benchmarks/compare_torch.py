@@ -19,7 +19,7 @@ import tempfile
 from pathlib import Path
 from typing import Any
 
-from context import ROOT, context, write
+from context import ROOT, context, report
 from sides import MODELS, JaxSide, Job, TorchSide, close_share, distance
 from worker import Worker
 
@@ -170,12 +170,8 @@ def main(arguments: list[str] | None = None) -> dict[str, Any]:
             job = Job(model, Path(folder), recordings, options.images, options.samples, options.chunk, options.variant, options.threads)
             agreement = check(job)
             models[model] = {"agreement": agreement, **measure(job, options.rounds)}
-    settings = {name: getattr(options, name) for name in ("variant", "images", "samples", "chunk", "rounds", "threads")}
-    result = {"benchmark": "compare_torch", "context": before, "settings": settings, "models": models}
     print(table(models))
-    if options.output:
-        print(f"written to {write(options.output, 'compare_torch', result)}")
-    return result
+    return report("compare_torch", before, options, {"models": models})
 
 
 if __name__ == "__main__":

@@ -1,5 +1,6 @@
 """What a benchmark's numbers depend on: machine, versions, commit, date; written beside them."""
 
+import argparse
 import datetime
 import importlib.metadata
 import json
@@ -8,6 +9,8 @@ import platform
 import subprocess
 from pathlib import Path
 from typing import Any
+
+import jax
 
 ROOT = Path(__file__).resolve().parent.parent
 
@@ -51,9 +54,18 @@ def context(*packages: str) -> dict[str, Any]:
     }
 
 
-def write(folder: Path, name: str, result: dict[str, Any]) -> Path:
-    """Write the result as JSON, its date in the name."""
-    folder.mkdir(parents=True, exist_ok=True)
-    path = folder / f"{name}_{result['context']['date'].replace(':', '')[:17]}.json"
-    path.write_text(json.dumps(result, indent=1) + "\n")
-    return path
+def report(benchmark: str, before: dict[str, Any], given: argparse.Namespace, found: dict[str, Any], **settings: Any) -> dict[str, Any]:
+    """What a benchmark found, with the `context` before it and its settings: all its options, and what it made of them.
+
+    With `--output` it is also written as JSON into that folder, the date in the name.
+    """
+    options = {name: value for name, value in vars(given).items() if name != "output"}
+    options = {name: os.path.relpath(value, ROOT) if isinstance(value, Path) else value for name, value in options.items()}
+    context = before | {"device": jax.devices()[0].device_kind}
+    result = {"benchmark": benchmark, "context": context, "settings": options | settings, **found}
+    if given.output:
+        given.output.mkdir(parents=True, exist_ok=True)
+        path = given.output / f"{benchmark}_{before['date'].replace(':', '')[:17]}.json"
+        path.write_text(json.dumps(result, indent=1) + "\n")
+        print(f"written to {path}")
+    return result

@@ -26,7 +26,7 @@ import efficientnet_lite
 import jax
 import jax.numpy as jnp
 import numpy as np
-from context import context, write
+from context import context, report
 from PIL import Image
 
 import dave_jax as dave
@@ -204,14 +204,9 @@ def main(arguments: list[str] | None = None) -> dict[str, Any]:
     patch: Any = vit.forward
     results.append(measure(small, vit, read(options.imagenette, vit, skip_unknown=True), patch.config.patch_size[:1], options))
     print(table(results[1]))
-    kept = ("photos", "mosaics", "confidence", "samples", "noise", "seed")
-    settings = {name: getattr(options, name) for name in kept}
-    result = {"benchmark": "convolutional", "context": before, "settings": settings, "checked": checked, "results": results}
     if options.picture:
         draw(conv, options.picture, results[0]["noise"], options)
-    if options.output:
-        print(f"written to {write(options.output, 'convolutional', result)}")
-    return result
+    return report("convolutional", before, options, {"checked": checked, "results": results})
 
 
 if __name__ == "__main__":

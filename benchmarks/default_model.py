@@ -14,7 +14,7 @@ from tqdm import tqdm
 
 sys.path.insert(0, str(Path(__file__).parent))
 
-from context import context, write
+from context import context, report
 
 import dave_jax as dave
 from dave_jax.evaluation.folders import IMAGENETTE
@@ -29,6 +29,7 @@ def main(arguments: list[str] | None = None) -> dict[str, Any]:
     parser.add_argument("--photos", type=int, help="only every so many-th, to be quick")
     parser.add_argument("--output", type=Path, help="folder for the JSON")
     options = parser.parse_args(arguments)
+    before = context("jax", "numpy", "pillow")
     model = dave.load(options.model)
     if model.class_names != tuple(IMAGENETTE.values()):
         raise SystemExit(f"The model must know Imagenette's ten classes; {model.name} has other names.")
@@ -41,12 +42,11 @@ def main(arguments: list[str] | None = None) -> dict[str, Any]:
     ]
     right = np.concatenate(predicted) == labels
     classes = {name: float(right[labels == index].mean()) for index, name in enumerate(model.class_names)}
-    result = {"model": model.name, "source": model.source, "photographs": len(labels), "top1": float(right.mean()), "classes": classes}
-    print(f"{model.name}: top-1 {result['top1']:.2%} of {len(labels)} photographs")
+    top1 = float(right.mean())
+    print(f"{model.name}: top-1 {top1:.2%} of {len(labels)} photographs")
     print("\n".join(f"  {share:7.2%}  {name}" for name, share in classes.items()))
-    if options.output:
-        write(options.output, "default_model", result | {"context": context("jax", "numpy", "pillow")})
-    return result
+    found = {"model": model.name, "source": model.source, "photographs": len(labels), "top1": top1, "classes": classes}
+    return report("default_model", before, options, found)
 
 
 if __name__ == "__main__":

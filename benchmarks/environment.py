@@ -15,7 +15,7 @@ from typing import Any
 
 import jax.numpy as jnp
 import numpy as np
-from context import context, write
+from context import context, report
 from sample_cost import Case
 from speed import LIKENESS, Disagreement
 from worker import Worker
@@ -87,11 +87,7 @@ def main(arguments: list[str] | None = None) -> dict[str, Any]:
     for setting, row in found.items():
         milliseconds = [1e3 * value for value in row["seconds_per_sample"]]
         print(f"| {setting or 'none'} | {min(milliseconds):.1f} | {statistics.median(milliseconds):.1f} | {row['times_faster']:.3f} |")
-    settings = {name: value for name, value in vars(given).items() if name != "output"}
-    result = {"benchmark": "environment", "context": before, "settings": settings, "found": found}
-    if given.output:
-        print(f"written to {write(given.output, 'environment', result)}")
-    return result
+    return report("environment", before, given, {"found": found})
 
 
 if __name__ == "__main__":

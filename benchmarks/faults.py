@@ -22,7 +22,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from context import context, write
+from context import context, report
 from PIL import Image
 
 import dave_jax as dave
@@ -203,10 +203,7 @@ def main(arguments: list[str] | None = None) -> dict[str, Any]:
     identical = alone["identical"] and all(one["identical"] for one in together)
     bounded = alone["batches_computed_again"] <= IN_FLIGHT * alone["kills"]
     close = difference is None or difference["median"] <= TOLERANCE
-    result = {
-        "benchmark": "faults",
-        "context": before,
-        "settings": {name: value for name, value in vars(options).items() if name != "output"},
+    found = {
         "one_process": alone,
         "two_processes": together,
         "difference_one_and_eight_devices": difference,
@@ -219,9 +216,7 @@ def main(arguments: list[str] | None = None) -> dict[str, Any]:
     if together:
         same = sum(one["identical"] for one in together)
         print(f"one of two processes killed: {same} of {len(together)} stores identical; 1 device against 8: {difference}")
-    if options.output:
-        print(f"written to {write(options.output, 'faults', result)}")
-    return result
+    return report("faults", before, options, found)
 
 
 if __name__ == "__main__":

@@ -20,7 +20,7 @@ import warnings
 from pathlib import Path
 from typing import Any
 
-from context import context, write
+from context import context, report
 
 KINDS = ("photographs", "tables", "archives", "safetensors", "config")
 
@@ -173,10 +173,7 @@ def main(arguments: list[str] | None = None) -> dict[str, Any]:
         print(f"| {name} | {row['cases']} | {outcomes} | {row['slowest_seconds']:.2f} | {row['peak_mib']:.0f} |", flush=True)
         for problem, count in row["problems"].items():
             print(f"    {count} x {problem}", flush=True)
-    result = {"benchmark": "fuzz", "context": before, "cases": given.cases, "kinds": found}
-    if given.output:
-        print(f"written to {write(given.output, 'fuzz', result)}")
-    return result
+    return report("fuzz", before, given, {"kinds": found})
 
 
 if __name__ == "__main__":

@@ -24,7 +24,7 @@ from typing import Any
 import compare_torch
 import jax
 import numpy as np
-from context import context, write
+from context import context, report
 from photographs import choose
 from sides import JaxSide, Job, TorchSide
 from worker import Worker
@@ -149,16 +149,8 @@ def main(arguments: list[str] | None = None) -> dict[str, Any]:
     parser.add_argument("--output", type=Path)
     given = parser.parse_args(arguments)
     before = context("dave-jax", "jax", "jaxlib", "numpy", "timm", "torch")
-    result = {
-        "benchmark": "headline",
-        "context": before,
-        "settings": {name: value for name, value in vars(given).items() if name != "output"} | {"of_ours": OURS, "of_theirs": THEIRS},
-        "likeness": quality(given),
-        "models": {name: times(name, given) for name in given.models.split(",")},
-    }
-    if given.output:
-        print(f"written to {write(given.output, 'headline', result)}")
-    return result
+    found = {"likeness": quality(given), "models": {name: times(name, given) for name in given.models.split(",")}}
+    return report("headline", before, given, found, of_ours=OURS, of_theirs=THEIRS)
 
 
 if __name__ == "__main__":

@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from context import context, write
+from context import context, report
 
 import dave_jax as dave
 
@@ -90,10 +90,7 @@ def main(arguments: list[str] | None = None) -> dict[str, Any]:
     with tempfile.TemporaryDirectory() as folder:
         difference = check(options.architecture, Path(folder))
         rounds = [{side: measure(side, Path(folder)) for side in SIDES} for _ in range(options.rounds)]
-    result = {
-        "benchmark": "loading",
-        "context": before,
-        "settings": {"architecture": options.architecture, "rounds": options.rounds},
+    found = {
         "difference": difference,
         "rounds": rounds,
         "seconds": {side: min(one[side]["seconds"] for one in rounds) for side in SIDES},
@@ -101,10 +98,8 @@ def main(arguments: list[str] | None = None) -> dict[str, Any]:
     }
     print(f"{options.architecture}: logits differ by {difference:.1e}")
     for side in SIDES:
-        print(f"{side:9} {result['seconds'][side]:.2f} s, peak memory {result['peak'][side]:.2f} times the parameters")
-    if options.output:
-        print(f"written to {write(options.output, 'loading', result)}")
-    return result
+        print(f"{side:9} {found['seconds'][side]:.2f} s, peak memory {found['peak'][side]:.2f} times the parameters")
+    return report("loading", before, options, found)
 
 
 if __name__ == "__main__":

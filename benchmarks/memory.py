@@ -13,7 +13,7 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
-from context import context, write
+from context import context, report
 
 import dave_jax as dave
 from convert_weights.timm import config_from_options
@@ -67,11 +67,7 @@ def main(arguments: list[str] | None = None) -> dict[str, Any]:
                 settings = dave.DaveConfig(num_samples=samples, noise_alpha=0.5, chunk_size=given.chunk, mad_pilot=pilot)
                 rows.append({"image_size": size, "samples": samples, "pilot": pilot, "bytes": bytes_of(model, settings)})
                 print(f"{size} pixels, {samples} samples, {pilot} of them held: {rows[-1]['bytes'] / 2**20:.0f} MiB", flush=True)
-    settings = {name: value for name, value in vars(given).items() if name != "output"}
-    result = {"benchmark": "memory", "context": before, "settings": settings, "rows": rows}
-    if given.output:
-        print(f"written to {write(given.output, 'memory', result)}")
-    return result
+    return report("memory", before, given, {"rows": rows})
 
 
 if __name__ == "__main__":

@@ -15,7 +15,7 @@ from typing import Any
 
 import jax
 import numpy as np
-from context import context, write
+from context import context, report
 from photographs import Mosaics, choose, mosaics
 
 import dave_jax as dave
@@ -69,15 +69,7 @@ def main(arguments: list[str] | None = None) -> dict[str, Any]:
         cells = [(bootstrap(row, 0), bootstrap_difference(row, scores[0, -1], 0)) for row in rows]
         shown = (f"{mean.mean:.4f} ({less.mean:+.4f} [{less.low:+.4f}, {less.high:+.4f}])" for mean, less in cells)
         print(f"| {name} | " + " | ".join(shown) + " |")
-    result = {
-        "benchmark": "pointing",
-        "context": before | {"device": jax.devices()[0].device_kind},
-        "settings": {name: value for name, value in vars(given).items() if name != "output"} | {"counts": counts, "ways": WAYS},
-        "scores": np.round(scores, 5).tolist(),
-    }
-    if given.output:
-        print(f"written to {write(given.output, 'pointing', result)}")
-    return result
+    return report("pointing", before, given, {"scores": np.round(scores, 5).tolist()}, counts=counts, ways=WAYS)
 
 
 if __name__ == "__main__":

@@ -15,7 +15,7 @@ from typing import Any
 
 import jax
 import numpy as np
-from context import context, write
+from context import context, report
 from photographs import choose, mosaics
 
 import dave_jax as dave
@@ -70,16 +70,7 @@ def main(arguments: list[str] | None = None) -> dict[str, Any]:
         found[name] = {"correlation": likeness.tolist(), "overlap": overlap.tolist(), "grid": grid.tolist()}
         cells_ = (likeness.mean(), likeness.min(), overlap.mean(), grid.mean(), time.perf_counter() - start)
         print(f"| {name} | " + " | ".join(f"{value:.4f}" for value in cells_[:-1]) + f" | {cells_[-1]:.0f} |", flush=True)
-    settings = {key: value for key, value in vars(given).items() if key != "output"}
-    result = {
-        "benchmark": "precision",
-        "context": before | {"device": jax.devices()[0].device_kind},
-        "settings": settings,
-        "variants": found,
-    }
-    if given.output:
-        print(f"written to {write(given.output, 'precision', result)}")
-    return result
+    return report("precision", before, given, {"variants": found})
 
 
 if __name__ == "__main__":

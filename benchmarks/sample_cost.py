@@ -24,7 +24,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
-from context import context, write
+from context import context, report
 from sides import MODELS, close_share, distance
 
 import dave_jax as dave
@@ -260,25 +260,15 @@ def main(arguments: list[str] | None = None) -> dict[str, Any]:
     stages = make_stages(case)
     agreement = check(case, program, stages)
     seconds = measure({"program": program, **stages}, options.rounds)
-    result = {
-        "benchmark": "sample_cost",
-        "context": before | {"device": jax.devices()[0].device_kind},
-        "settings": {
-            "model": SIZES[options.model_size],
-            "samples": options.samples,
-            "chunk": case.config.chunk_size,
-            "rounds": options.rounds,
-        },
+    found = {
         "agreement": agreement,
         "compiler": costs,
         "operations": count_operations(case, program, stages["passes"]),
         "parts": shares(seconds, options.samples),
         "seconds": seconds,
     }
-    print(table(result))
-    if options.output:
-        print(f"written to {write(options.output, 'sample_cost', result)}")
-    return result
+    print(table(found))
+    return report("sample_cost", before, options, found, chunk=case.config.chunk_size)
 
 
 if __name__ == "__main__":

@@ -24,7 +24,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
-from context import context, write
+from context import context, report
 from photographs import choose
 from tried_samplers import TRIED
 
@@ -225,19 +225,10 @@ def main(arguments: list[str] | None = None) -> dict[str, Any]:
             for a, average in enumerate(AVERAGES):
                 row = found[kind][:, s, a].mean(axis=(0, 2))
                 print(f"| {name} | {average} | " + " | ".join(f"{value:.4f}" for value in row) + " |")
-    settings = {name: value for name, value in vars(given).items() if name != "output"}
-    settings |= {
-        "samplers": list(samplers),
-        "averages": list(AVERAGES),
-        "counts": list(counts),
-        "noise_alpha": float(model.config.noise_alpha),
-    }
-    result = {"benchmark": "samplers", "context": before | {"device": jax.devices()[0].device_kind}, "settings": settings}
-    result |= {name: np.round(values, 5).tolist() for name, values in found.items() if name != "spread"}
-    result |= {"spread": (found["spread"] / found["spread"].mean()).tolist()}
-    if given.output:
-        print("written to", write(given.output, "samplers", result))
-    return result
+    found["spread"] /= found["spread"].mean()
+    lists = {name: np.round(values, 5).tolist() for name, values in found.items()}
+    settings = {"samplers": [*samplers], "averages": [*AVERAGES], "counts": counts, "noise_alpha": float(model.config.noise_alpha)}
+    return report("samplers", before, given, lists, **settings)
 
 
 if __name__ == "__main__":

@@ -21,7 +21,7 @@ if __name__ == "__main__":
 import jax
 import jax.numpy as jnp
 import numpy as np
-from context import context, write
+from context import context, report
 
 import dave_jax as dave
 from convert_weights.timm import config_from_options
@@ -117,11 +117,7 @@ def main(arguments: list[str] | None = None) -> dict[str, Any]:
             transfer = sum(row["bytes_per_image"].values()) / machine["bytes_per_second"]
             predictions.append({"aggregation": row["aggregation"], "machine": name, "efficiency": compute / (compute + transfer)})
             print(f"{row['aggregation']}, {name}: at least {predictions[-1]['efficiency']:.3f} of {machine['devices']} times one device")
-    result = {"benchmark": "scaling", "context": before, "settings": {k: v for k, v in vars(given).items() if k != "output"}}
-    result |= {"rows": rows, "machines": MACHINES, "predictions": predictions}
-    if given.output:
-        print(f"written to {write(given.output, 'scaling', result)}")
-    return result
+    return report("scaling", before, given, {"rows": rows, "machines": MACHINES, "predictions": predictions})
 
 
 if __name__ == "__main__":

@@ -24,7 +24,7 @@ os.environ.setdefault("XLA_PYTHON_CLIENT_PREALLOCATE", "false")  # PyTorch share
 
 import jax
 import jax.numpy as jnp
-from context import context, write
+from context import context, report
 from sample_cost import SIZES, Case, Disagreement, measure, products
 
 import dave_jax as dave
@@ -158,11 +158,7 @@ def main(arguments: list[str] | None = None) -> dict[str, Any]:
     for size in given.models.split(","):
         models.append(measure_model(size, given))
         print(table(models[-1]), flush=True)
-    settings = {name: value for name, value in vars(given).items() if name != "output"}
-    result = {"benchmark": "speed", "context": before | {"device": jax.devices()[0].device_kind}, "settings": settings, "models": models}
-    if given.output:
-        print(f"written to {write(given.output, 'speed', result)}")
-    return result
+    return report("speed", before, given, {"models": models})
 
 
 if __name__ == "__main__":

@@ -20,7 +20,7 @@ import time
 from pathlib import Path
 from typing import Any
 
-from context import ROOT, context, write
+from context import ROOT, context, report
 
 
 class Disagreement(RuntimeError):
@@ -105,10 +105,7 @@ def main(arguments: list[str] | None = None) -> dict[str, Any]:
     found = {} if given.only_explain else command(given.samples)
     print("\n| `dave-jax explain`, cache | seconds from start to end | of the processor |\n| --- | ---: | ---: |")
     print("\n".join(f"| {name} | {row['clock']:.2f} | {row['processor']:.2f} |" for name, row in found.items()), flush=True)
-    result = {"benchmark": "startup", "context": before, "samples": given.samples, "models": models, "command": found}
-    if given.output:
-        print(f"written to {write(given.output, 'startup', result)}")
-    return result
+    return report("startup", before, given, {"models": models, "command": found})
 
 
 if __name__ == "__main__":

@@ -18,7 +18,7 @@ from typing import Any
 
 import jax
 import numpy as np
-from context import context, write
+from context import context, report
 from PIL import Image
 
 import dave_jax as dave
@@ -140,17 +140,12 @@ def main(arguments: list[str] | None = None) -> dict[str, Any]:
         watched = memory(Path(two), options.long, options.workers)
     grown, last = watched["growth"], watched["last_bytes"] / 2**20
     print(f"{watched['images']} images: memory grows by {grown:.1%} after the first fifth, to {last:.0f} MiB")
-    result = {
-        "benchmark": "throughput",
-        "context": before,
-        "settings": {name: value for name, value in vars(options).items() if name != "output"},
+    found = {
         "speed": measured,
         "memory": watched,
         "passed": min(measured["median"], measured["processor"]) >= LEAST and watched["growth"] <= MOST_GROWTH,
     }
-    if options.output:
-        print(f"written to {write(options.output, 'throughput', result)}")
-    return result
+    return report("throughput", before, options, found)
 
 
 if __name__ == "__main__":

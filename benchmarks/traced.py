@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any
 
 import jax
-from context import context, write
+from context import context, report
 from sample_cost import Case
 from sides import distance
 
@@ -124,7 +124,7 @@ def compare(name: str, batch: int, rounds: int, compilations: int) -> dict[str, 
     }
 
 
-def table(result: dict[str, Any]) -> str:
+def table(models: list[dict[str, Any]]) -> str:
     """Markdown."""
     columns = {
         "seconds": ("ms an image", 1e3, ".1f"),
@@ -138,12 +138,12 @@ def table(result: dict[str, Any]) -> str:
         "| model | side | " + " | ".join(title for title, _, _ in columns.values()) + " |",
         "| --- | --- |" + " ---: |" * len(columns),
     ]
-    for model in result["models"]:
+    for model in models:
         for side, row in model["sides"].items():
             cells = (format(scale * row[key], style) for key, (_, scale, style) in columns.items())
             lines.append(f"| {model['model']} | {side} | " + " | ".join(cells) + " |")
         lines.append("| | ratio | " + " | ".join(f"{model['ratio'][key]:.2f}" for key in columns) + " |")
-    for model in result["models"]:
+    for model in models:
         lines.append(
             f"\n{model['model']}: W_eff differs by {model['difference']:.1e} of its largest value; "
             f"the compiled programs are {'the same, instruction for instruction' if model['same_program'] else 'not the same'}; "
@@ -166,16 +166,9 @@ def main(arguments: list[str] | None = None) -> dict[str, Any]:
     """Check, measure, print and write; returns what is written."""
     options = parse(arguments)
     before = context("dave-jax", "jax", "jaxlib", "numpy")
-    result = {
-        "benchmark": "traced",
-        "context": before | {"device": jax.devices()[0].device_kind},
-        "settings": {name: getattr(options, name) for name in ("models", "batch", "rounds", "compilations")},
-        "models": [compare(name, options.batch, options.rounds, options.compilations) for name in options.models],
-    }
-    print(table(result))
-    if options.output:
-        print(f"written to {write(options.output, 'traced', result)}")
-    return result
+    models = [compare(name, options.batch, options.rounds, options.compilations) for name in options.models]
+    print(table(models))
+    return report("traced", before, options, {"models": models})
 
 
 if __name__ == "__main__":
