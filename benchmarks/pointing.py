@@ -53,8 +53,8 @@ def main(arguments: list[str] | None = None) -> dict[str, Any]:
     given = parser.parse_args(arguments)
     before = context("dave-jax", "jax", "jaxlib")
     model = dave.load(given.model) if given.model else dave.load()
-    size = (given.cell, given.cell) if given.cell else model.preprocessing.image_size
-    chosen = choose(read(given.data, model, skip_unknown=True), at_image_size(model, size), given.photographs, given.confidence, 0)
+    small = at_image_size(model, (given.cell, given.cell)) if given.cell else model
+    chosen = choose(read(given.data, model, skip_unknown=True), small, given.photographs, given.confidence, 0)
     grids = mosaics(chosen, model, given.mosaics, 0)
     counts = [int(count) for count in given.counts.split(",")]
     scores = np.zeros((len(WAYS), len(counts), len(grids.images)))

@@ -22,6 +22,7 @@ import dave_jax as dave
 from dave_jax.evaluation.data import read
 from dave_jax.evaluation.grid import grid_pointing_game
 from dave_jax.evaluation.similarity import pearson, top_overlap
+from dave_jax.models.resize import at_image_size
 
 VARIANTS = {
     "highest": ("float32", "highest", 0),
@@ -48,13 +49,16 @@ def main(arguments: list[str] | None = None) -> dict[str, Any]:
     parser.add_argument("--photographs", type=int, default=24)
     parser.add_argument("--confidence", type=float, default=0.5, help="the least probability of a photograph's class")
     parser.add_argument("--mosaics", type=int, default=16)
+    parser.add_argument("--cell", type=int, help="edge of a photograph in a mosaic, in pixels (default: the model's image size)")
     parser.add_argument("--samples", type=int, default=50)
     parser.add_argument("--output", type=Path)
     given = parser.parse_args(arguments)
     before = context("dave-jax", "jax", "jaxlib")
     model = dave.load(given.model) if given.model else dave.load()
-    chosen = choose(read(given.data, model, skip_unknown=True), model, given.photographs, given.confidence, 0)
-    grids = mosaics(chosen, model, given.mosaics, 0)
+    small = at_image_size(model, (given.cell, given.cell)) if given.cell else model
+    photographs = read(given.data, model, skip_unknown=True)
+    chosen, cells = (choose(photographs, each, given.photographs, given.confidence, 0) for each in (model, small))
+    grids = mosaics(cells, model, given.mosaics, 0)
     found: dict[str, dict[str, Any]] = {}
     reference = None
     print(
@@ -68,8 +72,8 @@ def main(arguments: list[str] | None = None) -> dict[str, Any]:
         likeness, overlap = np.asarray(pearson(heat, reference)), np.asarray(top_overlap(heat, reference))
         grid = np.asarray(grid_pointing_game(signed, grids.cells))
         found[name] = {"correlation": likeness.tolist(), "overlap": overlap.tolist(), "grid": grid.tolist()}
-        cells_ = (likeness.mean(), likeness.min(), overlap.mean(), grid.mean(), time.perf_counter() - start)
-        print(f"| {name} | " + " | ".join(f"{value:.4f}" for value in cells_[:-1]) + f" | {cells_[-1]:.0f} |", flush=True)
+        shown = " | ".join(f"{value:.4f}" for value in (likeness.mean(), likeness.min(), overlap.mean(), grid.mean()))
+        print(f"| {name} | {shown} | {time.perf_counter() - start:.0f} |", flush=True)
     return report("precision", before, given, {"variants": found})
 
 

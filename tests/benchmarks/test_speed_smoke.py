@@ -57,7 +57,7 @@ def test_samplers(collection, tmp_path, capsys):
 
 def test_precision(collection, tmp_path):
     options = [f"--model={collection / 'model'}", f"--data={collection}", "--photographs=12", "--confidence=0"]
-    result = precision.main([*options, "--mosaics=1", "--samples=4", f"--output={tmp_path / 'results'}"])
+    result = precision.main([*options, "--mosaics=1", "--cell=8", "--samples=4", f"--output={tmp_path / 'results'}"])
     assert written(tmp_path / "results", "precision") == result
     likeness = {name: np.mean(values["correlation"]) for name, values in result["variants"].items()}
     assert likeness["highest"] > 1 - 1e-6 > likeness["bfloat16_products"] > likeness["bfloat16"] > likeness["other draws"]
