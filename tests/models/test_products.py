@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 import dave_jax as dave
-from dave_jax.effective.precision import cast, unpacked
+from dave_jax.effective.precision import cast, packed, unpacked
 from dave_jax.models import bcos, bcos_config, convnext, convnext_config, resnet, resnet_config, swin, swin_config
 from dave_jax.models.network import in_half, in_precision
 from dave_jax.models.rotary import Rotary
@@ -88,6 +88,12 @@ def test_float32_rounds_nothing_though_some_parameters_are_in_half():
     params, forward = transformer()
     mixed = in_precision(forward, params, "bfloat16_products", IMAGE.dtype)
     assert {leaf.dtype for leaf in jax.tree.leaves(in_precision(forward, mixed, "float32", IMAGE.dtype))} == {jnp.dtype(jnp.float32)}
+
+
+def test_kernels_that_are_numpy_arrays_are_unpacked_too():
+    kernel = np.asarray(jax.random.normal(KEY, (2, 3, 4), jnp.bfloat16))
+    assert np.array_equal(unpacked(np.asarray(packed(jnp.asarray(kernel)))), kernel)
+    assert unpacked(kernel) is kernel
 
 
 def test_of_a_foreign_function_it_is_refused():
