@@ -13,6 +13,8 @@ from typing import Any
 import jax
 
 ROOT = Path(__file__).resolve().parent.parent
+ENVIRONMENT = ("GLIBC_TUNABLES", "JAX_PLATFORMS", "NVIDIA_TF32_OVERRIDE", "OMP_NUM_THREADS", "XLA_FLAGS")
+"""Variables that change what is measured."""
 
 
 def _cpu() -> str:
@@ -40,7 +42,7 @@ def _git(*arguments: str) -> str | None:
 
 
 def context(*packages: str) -> dict[str, Any]:
-    """The machine, the load on it, the versions of these packages, the commit (and whether files had changed since) and the date."""
+    """The machine, its load and environment, the versions of these packages, the commit (and whether files changed since) and the date."""
     return {
         "date": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
         "cpu": _cpu(),
@@ -49,6 +51,7 @@ def context(*packages: str) -> dict[str, Any]:
         "system": platform.platform(),
         "python": platform.python_version(),
         "versions": {package: _version(package) for package in packages},
+        "environment": {name: os.environ[name] for name in ENVIRONMENT if name in os.environ},
         "commit": _git("rev-parse", "HEAD"),
         "changed_since_commit": bool(_git("status", "--porcelain")),
     }

@@ -227,7 +227,7 @@ def main(arguments: list[str] | None = None) -> dict[str, Any]:
                 print(f"| {name} | {average} | " + " | ".join(f"{value:.4f}" for value in row) + " |")
     found["spread"] /= found["spread"].mean()
     lists = {name: np.round(values, 5).tolist() for name, values in found.items()}
-    settings = {"samplers": [*samplers], "averages": [*AVERAGES], "counts": counts, "noise_alpha": float(model.config.noise_alpha)}
+    settings = {"samplers": [*samplers], "averages": [*AVERAGES], "counts": [*counts], "noise_alpha": float(model.config.noise_alpha)}
     return report("samplers", before, given, lists, **settings)
 
 
