@@ -80,9 +80,12 @@ def main(arguments: list[str] | None = None) -> dict[str, Any]:
     given = parser.parse_args(arguments)
     if wrong := [setting for setting in given.also if "=" not in setting]:
         parser.error(f"--also takes NAME=VALUE; got {wrong[0]!r}")
+    settings = [*SETTINGS, *given.also]
+    if inherited := sorted({setting.split("=")[0] for setting in settings} & set(os.environ)):
+        parser.error(f"{', '.join(inherited)}: set in the environment already, so that no setting would be without. Unset what is named.")
     before = context("dave-jax", "jax", "jaxlib")
     job = {"size": given.model_size, "samples": given.samples, "chunk": None, "precision": given.precision}
-    found = measure([*SETTINGS, *given.also], job, given.rounds, given.threads)
+    found = measure(settings, job, given.rounds, given.threads)
     print("| setting | ms a sample, least | median | times faster |\n| --- | ---: | ---: | ---: |")
     for setting, row in found.items():
         milliseconds = [1e3 * value for value in row["seconds_per_sample"]]

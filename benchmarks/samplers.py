@@ -30,7 +30,7 @@ from tried_samplers import TRIED
 
 import dave_jax as dave
 from dave_jax.attribution.aggregate import AGGREGATIONS, ROBUST_WEIGHTS, biweight, mad_bounds, weighted_mean
-from dave_jax.attribution.neighbourhood import contribution, halves_of
+from dave_jax.attribution.neighbourhood import contribution, halves_of, pilot_numbers
 from dave_jax.attribution.postprocess import postprocess
 from dave_jax.attribution.smoothing import smooth
 from dave_jax.effective.decomposition import resolve
@@ -63,7 +63,7 @@ PILOTS = (16, 32, 64, 128, 256, 512)
 
 def with_pilot(name, pilot, image, samples, threshold):
     """What `explain` computes with `mad_pilot`: bounds from some samples, the weighted mean of all."""
-    bounds = mad_bounds(samples[np.arange(pilot) * len(samples) // pilot], threshold)
+    bounds = mad_bounds(samples[pilot_numbers(len(samples), pilot)], threshold)
     weights = jax.vmap(ROBUST_WEIGHTS[name], (0, None, None))(samples, *bounds)
     return weighted_mean(samples, weights)
 
@@ -173,15 +173,17 @@ def study(model, images, targets, samplers, counts, repeats, reference, key) -> 
 def compare(found: dict[str, Any], samplers: list[str], counts: tuple[int, ...]) -> None:
     """Print each sampler and average against independent samples and the MAD mean, paired by photograph, and the samples that it saves."""
     first = found["correlation"][:, samplers.index("independent"), 0].mean(axis=-1)  # photographs, counts
-    print("\ncorrelation above that of independent samples and mad_mean, with 95 % intervals; samples for the likeness of 50 of those")
+    print(
+        "\ncorrelation above that of independent samples and mad_mean, with 95 % intervals; samples for the likeness of 50 of those (nan: not measured)"
+    )
     print("| sampler | average | " + " | ".join(map(str, counts)) + " | for 50 |")
     for s, name in enumerate(samplers):
         for a, average in ((a, name) for a, name in enumerate(AVERAGES) if name in ("mad_mean", "biweight", "smoothed")):
             gain = found["correlation"][:, s, a].mean(axis=-1) - first
             cells = [f"{gained.mean:+.4f} [{gained.low:+.4f}, {gained.high:+.4f}]" for gained in (bootstrap(row, 0) for row in gain.T)]
             row = found["correlation"][:, s, a].mean(axis=(0, -1))
-            target = np.interp(np.log(50), np.log(counts), first.mean(0))
-            needed = np.exp(np.interp(target, row, np.log(counts)))
+            target = np.interp(np.log(50), np.log(counts), first.mean(0), np.nan, np.nan)
+            needed = np.exp(np.interp(target, row, np.log(counts), np.nan, np.nan))
             print(f"| {name} | {average} | " + " | ".join(cells) + f" | {needed:.0f} |")
 
 
@@ -205,7 +207,10 @@ def main(arguments: list[str] | None = None) -> dict[str, Any]:
     if given.noise_alpha is not None:
         model = dataclasses.replace(model, config=dataclasses.replace(model.config, noise_alpha=given.noise_alpha))
     everything = SAMPLERS | TRIED
-    samplers = everything if given.samplers == "all" else {name: everything[name] for name in given.samplers.split(",")}
+    names = list(everything) if given.samplers == "all" else given.samplers.split(",")
+    if "independent" not in names or not set(names) <= set(everything):
+        parser.error(f"--samplers are of {list(everything)}, independent, which the others are held against, among them; got {names}")
+    samplers = {name: everything[name] for name in names}
     counts = tuple(int(count) for count in given.counts.split(","))
     chosen = choose(read(given.data, model, skip_unknown=True), model, given.photographs, given.confidence, 0)
     found = study(model, chosen.images, chosen.targets, samplers, counts, given.repeats, given.reference, jax.random.key(0))

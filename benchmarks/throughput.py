@@ -3,7 +3,7 @@
     python benchmarks/throughput.py --output benchmarks/results
 
 The embedded model explains the same photographs with the same chunk, by turns: `explain` on batches that are in memory, and a run over JPEG
-files into a store. The maps must be the same first. Compilation is not counted on either side. Then a
+files into a store. The maps must be the same. Compilation is not counted on either side. Then a
 tiny model explains 2000 small photographs in one run, whose memory is read after each batch.
 """
 
@@ -86,9 +86,9 @@ def speed(folder: Path, options: argparse.Namespace) -> dict[str, Any]:
         stored = np.asarray(dave.open_maps(place).arrays["maps"])[:, 0]
         differences.append(np.abs(stored - expected).max(axis=(1, 2)))
         rounds.append({"explain": seconds.tolist(), "batch": batch.tolist()})
-    difference = float(np.median(differences))
+    difference = float(np.quantile(differences, 0.9))  # in another batch a sample may fall on the other side of MAD's threshold
     if not difference < TOLERANCE:
-        raise RuntimeError(f"Maps must agree to {TOLERANCE}; they differ by {difference:.1e}. Nothing is reported.")
+        raise RuntimeError(f"Nine maps in ten must agree to {TOLERANCE}; they differ by {difference:.1e}. Nothing is reported.")
     best, processor = (min(one["explain"][i] for one in rounds) / min(one["batch"][i] for one in rounds) for i in (0, 1))
     ratios = [one["explain"][0] / one["batch"][0] for one in rounds]
     found = {"ratios": ratios, "median": float(np.median(ratios)), "share": best, "processor": processor}
