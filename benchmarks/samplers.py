@@ -174,7 +174,8 @@ def compare(found: dict[str, Any], samplers: list[str], counts: tuple[int, ...])
     """Print each sampler and average against independent samples and the MAD mean, paired by photograph, and the samples that it saves."""
     first = found["correlation"][:, samplers.index("independent"), 0].mean(axis=-1)  # photographs, counts
     print(
-        "\ncorrelation above that of independent samples and mad_mean, with 95 % intervals; samples for the likeness of 50 of those (nan: not measured)"
+        "\ncorrelation above that of independent samples and mad_mean, with 95 % intervals; samples for the likeness of 50 of those "
+        "(nan: not measured)"
     )
     print("| sampler | average | " + " | ".join(map(str, counts)) + " | for 50 |")
     for s, name in enumerate(samplers):

@@ -16,6 +16,12 @@ _STATIC = (
     *("smoothing", "gaussian_size", "bilateral_size", "random_padding", "random_blur"),
 )
 
+SWITCH_OFF = {
+    "gaussian_sigma": " (gaussian_share=0 switches the blur off)",
+    "bilateral_sigma": " (bilateral_size=1 switches the filter off)",
+    "bilateral_range": " (bilateral_size=1 switches the filter off)",
+}
+
 
 @dataclasses.dataclass(frozen=True)
 class DaveConfig:
@@ -26,7 +32,7 @@ class DaveConfig:
     Attributes:
         num_samples: neighbours of the image that are averaged.
         chunk_size: samples that are computed at once, at most `num_samples`; None chooses it from the device's memory.
-        noise_alpha: the strongest noise level, in [0, 1): levels run from 0 to it (see `sampling.noise`).
+        noise_alpha: the strongest noise level, in [0, 1]: levels run from 0 to it (see `sampling.noise`).
         schedule: `linear` in the level t, or `angle`: linear in theta where `1 - t = cos(theta)`.
         sampler: how neighbours are drawn: `independent` (the authors' code) or another of `sampling.samplers.SAMPLERS`.
         flip_probability: of a horizontal flip.
@@ -55,7 +61,7 @@ class DaveConfig:
         gaussian_size, gaussian_sigma, gaussian_share: post-processing blends this share of a blurred map with the map; kernel size and
             sigma in pixels.
         bilateral_size, bilateral_sigma, bilateral_range: the bilateral filter's kernel size and sigma in pixels, and its sigma in units of
-            the map.
+            the map; a size of 1 leaves the map as it is.
     """
 
     num_samples: int = 50
@@ -121,10 +127,13 @@ class DaveConfig:
             ("blur", 0.0, 1e3),
             ("mad_threshold", 0.0, float("inf")),
             ("gaussian_share", 0.0, 1.0),
+            ("gaussian_sigma", 1e-3, 1e3),
+            ("bilateral_sigma", 1e-3, 1e3),
+            ("bilateral_range", 1e-6, 1e6),
         ):
             value = getattr(self, name)
             if isinstance(value, (int, float)) and not low <= value <= high:  # traced values cannot be looked at
-                problems.append(f"{name} must lie in [{low:g}, {high:g}]; got {value}")
+                problems.append(f"{name} must lie in [{low:g}, {high:g}]; got {value}{SWITCH_OFF.get(name, '')}")
         if problems:
             raise ValueError("DaveConfig: " + "; ".join(problems) + ".")
 

@@ -1,4 +1,7 @@
-"""From the samples' maps to one: robust and plain averages over the leading axis."""
+"""From the samples' maps to one: robust and plain averages over the leading axis.
+
+An infinite sample is an outlier; NaN is none, and stays NaN, for it says that the model is broken.
+"""
 
 import math
 from collections.abc import Callable
@@ -110,12 +113,13 @@ def mad_bounds(samples: Samples, threshold: Scalar = 2.5, count: int | Integer[A
 
 def inside(sample: Map, median: Map, radius: Map) -> Map:
     """The weight of a sample in `mad_mean`: 1 within `mad_bounds`, 0 outside."""
-    return (jnp.abs(sample - median) <= radius).astype(sample.dtype)
+    return (~(jnp.abs(sample - median) > radius)).astype(sample.dtype)
 
 
 def tukey(sample: Map, median: Map, radius: Map) -> Map:
     """The weight of a sample in `biweight`: `(1 - u^2)^2` for `u = (c - med) / (2 radius)`, 0 where `|u| > 1`."""
-    return jnp.square(jnp.maximum(0.0, 1.0 - jnp.square((sample - median) / (2.0 * radius))))
+    away, widest = jnp.abs(sample - median), 2.0 * radius
+    return jnp.where(away > widest, 0.0, jnp.square(1.0 - jnp.square(away / jnp.where(widest == 0, 1.0, widest))))
 
 
 def biweight(samples: Samples, threshold: Scalar = 2.5) -> Map:
@@ -133,7 +137,7 @@ def biweight(samples: Samples, threshold: Scalar = 2.5) -> Map:
 
 def weighted(sample: Map, weight: Map) -> Map:
     """The product; 0 where the weight is, whatever the sample."""
-    return jnp.where(weight > 0, weight * sample, 0.0)
+    return jnp.where(weight == 0, 0.0, weight * sample)
 
 
 def weighted_mean(samples: Samples, weights: Samples) -> Map:
@@ -146,7 +150,7 @@ def divide(total: Map, weight: Map) -> Map:
 
     Not by the least number there: a compiler that makes one divisor of two, as of this and the image in `smooth`, would make 0 of that.
     """
-    return total / jnp.where(weight > 0, weight, 1.0)
+    return total / jnp.where(weight == 0, 1.0, weight)
 
 
 def mean(samples: Samples, threshold: Scalar = 2.5) -> Map:
@@ -154,9 +158,9 @@ def mean(samples: Samples, threshold: Scalar = 2.5) -> Map:
     return jnp.mean(samples, axis=0)
 
 
-def median(samples: Samples, threshold: Scalar = 2.5) -> Map:
-    """The lower median; `threshold` is not used."""
-    return lower_median(samples)
+def median(samples: Samples, threshold: Scalar = 2.5, count: int | Integer[Array, ""] | None = None) -> Map:
+    """The lower median; `threshold` is not used, `count` is as in `lower_median`."""
+    return jnp.where(jnp.any(jnp.isnan(samples), axis=0), jnp.nan, lower_median(samples, count))
 
 
 AGGREGATIONS: dict[str, Callable[[Samples, Scalar], Map]] = {"mad_mean": mad_mean, "biweight": biweight, "mean": mean, "median": median}

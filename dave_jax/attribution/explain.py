@@ -23,6 +23,7 @@ from jaxtyping import Array, Float, Integer, PRNGKeyArray
 
 from dave_jax.attribution.aggregate import ROBUST_WEIGHTS
 from dave_jax.attribution.fit import fitted
+from dave_jax.attribution.inputs import as_inputs
 from dave_jax.attribution.neighbourhood import attribute_image, contribution
 from dave_jax.attribution.postprocess import postprocess
 from dave_jax.attribution.targets import as_cotangents
@@ -57,10 +58,9 @@ def explain(
         key: of all randomness. The same key gives the same map.
         config: settings; default the model's own.
         decomposition: its name or itself; "effective" is DAVE.
-        image_ids: Integer[b], what tells images apart in the randomness: sample i of image j draws from
-            `fold_in(fold_in(key, id_j), i)`. By default
-            `image_id` of the pixels, so that a map depends neither on the batch that an image came in nor on its place there. Pass equal
-            ids to use the same transforms and noise for every image.
+        image_ids: Integer[b], what tells images apart in the randomness: image j has the key `fold_in(key, id_j)`, of which with the
+            independent sampler sample i has `fold_in(., i)`. By default `image_id` of the pixels, so that a map depends neither on the
+            batch that an image came in nor on its place there. Pass equal ids to use the same transforms and noise for every image.
         raw: return the aggregated attributions (h, w, 3) instead of heat maps.
         return_samples: return the samples too.
         mesh: devices to spread the work over, with axes called `data` (images; their number must be a multiple of the axis's) and
@@ -82,38 +82,28 @@ def explain(
         (2, 16, 16)
     """
     config, rules = model.config if config is None else config, resolve(decomposition)
-    images = check_images(images, model.preprocessing.image_size)
-    cotangents, single = as_cotangents(targets, len(images), count_classes(model, images.dtype), images.dtype)
+    given = as_inputs(model, images, targets, image_ids)
     if return_samples and config.aggregation == "streaming_mean":
         raise ValueError("aggregation='streaming_mean' never holds the samples; use aggregation='mean' with return_samples=True.")
-    image_ids = as_image_ids(image_ids, images)
-    given = mesh
-    images, mesh = _placed(images, mesh)
+    wanted, (images, mesh) = mesh, _placed(given.images, mesh)
     if return_samples and config.mad_pilot is None:
         config = dataclasses.replace(config, mad_pilot=config.num_samples)
-    config = fitted(
-        config,
-        model,
-        rules,
-        jax.ShapeDtypeStruct(images.shape[1:], images.dtype),
-        cotangents.shape[1],
-        1 if mesh is None else mesh.shape.get("samples", 1),
-    )
+    config = fitted(config, model, rules, given.image, given.num_targets, 1 if mesh is None else mesh.shape.get("samples", 1))
     if return_samples and config.mad_pilot != config.num_samples and config.aggregation in ROBUST_WEIGHTS:
         raise ValueError(
             f"mad_pilot={config.mad_pilot} does not hold all {config.num_samples} samples; leave it out with return_samples=True."
         )
-    params = model.params
+    params, cotangents, ids = model.params, given.cotangents, given.image_ids
     if mesh is not None:
         whole, spread = NamedSharding(mesh, PartitionSpec()), NamedSharding(mesh, _by_images(mesh))
         params, key = jax.device_put((params, key), whole)
-        cotangents, image_ids = jax.device_put((cotangents, image_ids), spread)
+        cotangents, ids = jax.device_put((cotangents, ids), spread)
     with contextlib.nullcontext() if mesh is None else jax.sharding.use_abstract_mesh(mesh.abstract_mesh):  # not a caller's own
-        maps, samples = _explain(model.forward, rules, params, images, cotangents, key, image_ids, config, raw, return_samples, mesh)
-        if single:
+        maps, samples = _explain(model.forward, rules, params, images, cotangents, key, ids, config, raw, return_samples, mesh)
+        if given.single:
             maps, samples = maps[:, 0], None if samples is None else samples[:, 0]
-    if given is not None:
-        maps, samples = jax.device_put((maps, samples), NamedSharding(given, _by_images(given)))
+    if wanted is not None:
+        maps, samples = jax.device_put((maps, samples), NamedSharding(wanted, _by_images(wanted)))
     return (maps, samples) if return_samples else maps
 
 
@@ -138,9 +128,12 @@ def effective_transformation(
         target: a class id, or a cotangent on the logits Float[classes].
         matrix: the transform Float[3 3], input pixels (x, y, 1) to output pixels; None for none.
         noise: eps Float[h w 3]; None for zeros.
-        t: the noise level, in [0, 1).
+        t: the noise level, in [0, 1].
         decomposition: its name or itself.
         pull_back: `adjoint` or `inverse`; see `sampling.transforms.pull_back`.
+
+    Raises:
+        ValueError, TypeError: an image, target, matrix or noise of a wrong shape or type, or a level out of range.
 
     Example:
         >>> import dave_jax as dave
@@ -149,6 +142,8 @@ def effective_transformation(
     """
     if pull_back not in ("adjoint", "inverse"):
         raise ValueError(f"pull_back must be 'adjoint' or 'inverse'; got {pull_back!r}.")
+    if isinstance(t, (int, float)) and not 0 <= t <= 1:  # traced levels cannot be looked at
+        raise ValueError(f"t must lie in [0, 1]; got {t}.")
     if jnp.ndim(image) != 3:
         raise ValueError(f"image must be one image (h, w, 3); got shape {jnp.shape(image)}. Use jax.vmap over a batch.")
     image = check_images(jnp.asarray(image)[None], model.preprocessing.image_size)[0]
@@ -160,32 +155,6 @@ def effective_transformation(
     noise = jnp.zeros_like(image) if noise is None else jnp.asarray(noise, image.dtype)
     level = jnp.asarray(t, image.dtype)
     return _transformation(model.forward, resolve(decomposition), pull_back, model.params, image, cotangents[0], transform, noise, level)[0]
-
-
-def image_id(image: Image) -> Integer[Array, ""]:
-    """A 32-bit checksum of the pixels: the same for the same image in any batch.
-
-    Example:
-        >>> bool(image_id(jnp.zeros((2, 2, 3))) == image_id(jnp.ones((2, 2, 3))))
-        False
-    """
-    words = jax.lax.bitcast_convert_type(image.astype(jnp.float32) + jnp.float32(0), jnp.uint32).ravel()  # + 0 makes -0 a 0
-    odd = jnp.arange(words.size, dtype=jnp.uint32) * jnp.uint32(2654435762) + jnp.uint32(1)
-    total = jnp.sum((words ^ (words >> jnp.uint32(15))) * odd, dtype=jnp.uint32)
-    return total ^ (total >> jnp.uint32(16))
-
-
-def as_image_ids(image_ids: ArrayLike | None, images: Float[Array, "b h w 3"]) -> Integer[Array, " b"]:
-    """The given ids, checked, or else `image_id` of each image.
-
-    Raises:
-        ValueError: not one id for each image.
-    """
-    if image_ids is None:
-        return jax.vmap(image_id)(images)
-    if jnp.shape(image_ids) != (len(images),):
-        raise ValueError(f"image_ids must have shape ({len(images)},), one for each image; got {jnp.shape(image_ids)}.")
-    return jnp.asarray(image_ids)
 
 
 _transformation = jax.jit(contribution, static_argnums=(0, 1, 2))

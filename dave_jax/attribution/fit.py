@@ -75,10 +75,8 @@ def fitted(
     if adjoint is None:
         adjoint = "gather" if exact else "scatter"
     each = num_targets * math.prod(image.shape) * image.dtype.itemsize
-    pilot = config.mad_pilot or max(
-        LEAST_PILOT, int(SHARE * device_memory(platform) / (4 * each)) * share
-    )  # samples, deviations and their orders
-    pilot = math.ceil(pilot / share) * share  # the same on every device
+    # samples, deviations and their orders
+    pilot = config.mad_pilot or max(LEAST_PILOT, int(SHARE * device_memory(platform) / (4 * each)) * share)
     chunk = config.chunk_size
     if chunk is None:
         params = jax.eval_shape(lambda params: in_precision(model.forward, params, precision, image.dtype), model.params)

@@ -17,10 +17,10 @@ import jax.numpy as jnp
 from jax.typing import ArrayLike
 from jaxtyping import Array, Float, Integer, PRNGKeyArray
 
-from dave_jax.attribution.explain import as_image_ids
+from dave_jax.attribution.inputs import as_inputs
 from dave_jax.attribution.postprocess import divide_by_maximum
-from dave_jax.attribution.targets import as_cotangents
-from dave_jax.models.model import Forward, Model, check_images, count_classes
+from dave_jax.effective.decomposition import resolve
+from dave_jax.models.model import Forward, Model
 from dave_jax.models.network import in_precision
 
 T = TypeVar("T")
@@ -88,14 +88,15 @@ class Method(abc.ABC):
         Raises:
             ValueError, TypeError: images, targets or a model that the method cannot take; no key for a random method.
         """
-        images = check_images(images, model.preprocessing.image_size)
-        cotangents, single = as_cotangents(targets, len(images), count_classes(model, images.dtype), images.dtype)
+        given = as_inputs(model, images, targets, image_ids)
         if key is None and self.random:
             raise ValueError(f"{type(self).__name__} is random and needs a key: pass key=jax.random.key(0).")
         key = jax.random.key(0) if key is None else key
-        method = self.fitted(model, jax.ShapeDtypeStruct(images.shape[1:], images.dtype), cotangents.shape[1])
-        maps = _attribute(model.forward, raw, method, model.params, images, cotangents, key, as_image_ids(image_ids, images))
-        return maps[:, 0] if single else maps
+        method: Any = self.fitted(model, given.image, given.num_targets)
+        if hasattr(method, "decomposition"):  # itself, not its name: a name that is given to another is another program
+            method = dataclasses.replace(method, decomposition=resolve(method.decomposition))
+        maps = _attribute(model.forward, raw, method, model.params, given.images, given.cotangents, key, given.image_ids)
+        return maps[:, 0] if given.single else maps
 
 
 @partial(jax.jit, static_argnums=(0, 1))

@@ -88,12 +88,8 @@ def times_input(
     def logits(seen: Array) -> Array:
         return narrow(forward.on_channels(params, seen.astype(jnp.bfloat16) if in_half(params) else seen, rules.backwards())[0], seen)
 
-    def back(passed: Array) -> Array:
-        if kind == "inverse":
-            return pull_back(transform, passed, kind)
-        return jax.vjp(partial(apply_transform, transform, adjoint=adjoint), channels)[1](passed)[0]
-
     _, pull = jax.vjp(logits, seen)
+    back = partial(pull_back, transform, kind=kind, warp_adjoint=adjoint)
     products = jax.lax.map(lambda cotangent: channels * back((1.0 - t) * pull(cotangent)[0]), cotangents)
     return products.reshape(*products.shape[:-1], -1, 3).sum(-2)
 
@@ -200,9 +196,13 @@ def robust_mean(one: Callable[[Array], Array], config: DaveConfig, axis: str | N
     """
     count, pilot, chunk = config.num_samples, config.mad_pilot or config.num_samples, config.chunk_size or 1
     places = pilot_numbers(count, pilot)
-    held = _mine(places, axis)
+    others = np.setdiff1d(np.arange(count), places)
+    spare = 0 if axis is None else -pilot % jax.lax.axis_size(axis)  # every device holds as many; those too many tell no bounds
+    held = _mine(np.concatenate([places, others[:spare]]), axis)
     samples = jax.lax.map(one, held, batch_size=chunk)
-    bounds = _by_pixels(lambda values: mad_bounds(values, config.mad_threshold), samples, axis)
+    known = _mine(np.arange(pilot + spare), axis).reshape(-1, *[1] * (samples.ndim - 1)) < pilot
+    telling = jnp.where(known, samples, jnp.inf) if spare else samples
+    bounds = _by_pixels(lambda values: mad_bounds(values, config.mad_threshold, pilot), telling, axis)
 
     def with_weight(job: tuple[Array, Array]) -> tuple[Array, Array]:
         sample, number = job
@@ -214,9 +214,9 @@ def robust_mean(one: Callable[[Array], Array], config: DaveConfig, axis: str | N
         cpu=lambda jobs: sum_over(with_weight, jobs, 1),  # XLA there is slow in sums over a leading axis
         default=lambda jobs: jax.tree.map(lambda part: part.sum(0), jax.vmap(with_weight)(jobs)),
     )
-    if pilot < count:
-        others = _mine(np.setdiff1d(np.arange(count), places), axis)
-        total = jax.tree.map(jnp.add, total, sum_over(lambda number: with_weight((one(number), number)), others, chunk))
+    if pilot + spare < count:
+        rest = _mine(others[spare:], axis)
+        total = jax.tree.map(jnp.add, total, sum_over(lambda number: with_weight((one(number), number)), rest, chunk))
     total, weight = _total(total, axis)
     halves = divide(total, weight) if config.smoothing else None
     return divide(total.sum(0), weight.sum(0)), halves

@@ -52,16 +52,17 @@ def bilateral(heat: HeatMap, *, size: int, sigma: Scalar, value_range: Scalar) -
 
 
 def divide_by_maximum(heat: HeatMap) -> HeatMap:
-    """Scale to a maximum of one; a map of zeros stays so.
+    """Scale to a maximum of one; a map of zeros stays so, and one that is not finite becomes NaN.
 
     Example:
         >>> divide_by_maximum(jnp.array([[0.0, 2.0]])).tolist(), divide_by_maximum(jnp.zeros((1, 2))).tolist()
         ([[0.0, 1.0]], [[0.0, 0.0]])
     """
     peak = jnp.max(heat)
-    scaled = heat / jnp.where(peak > 0, peak, 1.0)
+    peak = jnp.where(jnp.isfinite(peak), peak, jnp.nan)
+    scaled = heat / jnp.where(peak <= 0, 1.0, peak)
     # Exactly one: XLA multiplies by the reciprocal, which leaves 1 - 6e-8 of every fourth maximum.
-    return jnp.where(peak > 0, jnp.where(heat == peak, 1.0, scaled), jnp.zeros_like(heat))
+    return jnp.where(peak <= 0, jnp.zeros_like(heat), jnp.where(heat == peak, 1.0, scaled))
 
 
 def postprocess(raw: Float[Array, "h w channels"], config: DaveConfig | None = None) -> HeatMap:

@@ -17,15 +17,14 @@ import numpy as np
 from jax.typing import ArrayLike
 from jaxtyping import Array, Float, Integer, PRNGKeyArray
 
-from dave_jax.attribution.aggregate import ROBUST_WEIGHTS, divide, lower_median, mad_bounds, weighted
-from dave_jax.attribution.explain import as_image_ids
+from dave_jax.attribution.aggregate import ROBUST_WEIGHTS, divide, mad_bounds, median, weighted
 from dave_jax.attribution.fit import fitted
+from dave_jax.attribution.inputs import as_inputs
 from dave_jax.attribution.neighbourhood import pilot_numbers, sample_of
 from dave_jax.attribution.postprocess import postprocess
-from dave_jax.attribution.targets import as_cotangents
 from dave_jax.config import DaveConfig
 from dave_jax.effective.decomposition import Decomposition, resolve
-from dave_jax.models.model import Forward, Model, check_images, count_classes
+from dave_jax.models.model import Forward, Model
 
 _GOLDEN = 0.6180339887
 
@@ -87,13 +86,12 @@ def explain_rounds(
     if round_size is not None and round_size < 1:
         raise ValueError(f"round_size must be at least 1, or None to choose it; got {round_size}.")
     rules, config = resolve(decomposition), model.config if config is None else config
-    images = check_images(images, model.preprocessing.image_size)
-    cotangents, single = as_cotangents(targets, len(images), count_classes(model, images.dtype), images.dtype)
+    given = as_inputs(model, images, targets, image_ids)
     if config.smoothing:
         raise ValueError("explain_rounds does not smooth: leave smoothing out of its settings, or use explain.")
-    config = fitted(config, model, rules, jax.ShapeDtypeStruct(images.shape[1:], images.dtype), cotangents.shape[1])
-    fixed = (images, cotangents, key, as_image_ids(image_ids, images), config)
-    return _rounds(model, rules, fixed, min(round_size or config.chunk_size or 1, config.num_samples), raw, single)
+    config = fitted(config, model, rules, given.image, given.num_targets)
+    fixed = (given.images, given.cotangents, key, given.image_ids, config)
+    return _rounds(model, rules, fixed, min(round_size or config.chunk_size or 1, config.num_samples), raw, given.single)
 
 
 class _State(NamedTuple):
@@ -163,13 +161,13 @@ def _round(
         weigh = _weights(config, held, jnp.minimum(known, num_held))
 
         def sums(samples: Array, among: Array) -> tuple[Array, Array]:
-            weights = jax.vmap(weigh)(samples) * among.astype(samples.dtype)[:, None, None, None, None]
+            weights = jnp.where(among[:, None, None, None, None], jax.vmap(weigh)(samples), 0.0)
             return jnp.sum(weighted(samples, weights), axis=0), jnp.sum(weights, axis=0)
 
         more = sums(samples, (arrived >= num_held) & (arrived < known))  # of the samples that are not held
         total, weight = total + more[0], weight + more[1]
         if config.aggregation == "median":
-            aggregated = lower_median(held, jnp.minimum(known, num_held))
+            aggregated = median(held, count=jnp.minimum(known, num_held))
         else:
             own = sums(held, jnp.arange(num_held) < known)
             aggregated = divide(total + own[0], weight + own[1])

@@ -16,14 +16,13 @@ import jax.numpy as jnp
 from jax.typing import ArrayLike
 from jaxtyping import Array, Float, Integer, PRNGKeyArray
 
-from dave_jax.attribution.explain import as_image_ids
 from dave_jax.attribution.fit import fitted
+from dave_jax.attribution.inputs import as_inputs
 from dave_jax.attribution.neighbourhood import attribute_image
 from dave_jax.attribution.postprocess import postprocess
-from dave_jax.attribution.targets import as_cotangents
 from dave_jax.config import DaveConfig
 from dave_jax.effective.decomposition import Decomposition, resolve
-from dave_jax.models.model import Forward, Model, check_images, count_classes
+from dave_jax.models.model import Forward, Model
 
 
 @dataclasses.dataclass(frozen=True)
@@ -91,17 +90,15 @@ def explain_until(
         raise ValueError(f"max_rounds must be at least 2, which a standard error needs; got {max_rounds}.")
     rules = resolve(decomposition)
     config = model.config.with_samples(8) if config is None else config
-    images = check_images(images, model.preprocessing.image_size)
-    cotangents, single = as_cotangents(targets, len(images), count_classes(model, images.dtype), images.dtype)
+    given = as_inputs(model, images, targets, image_ids)
     if config.smoothing:
         raise ValueError("explain_until does not smooth: leave smoothing out of its settings, or use explain.")
-    config = fitted(config, model, rules, jax.ShapeDtypeStruct(images.shape[1:], images.dtype), cotangents.shape[1])
-    ids, limit = as_image_ids(image_ids, images), jnp.asarray(max_rounds)
-    found = _until(
-        model.forward, rules, model.params, images, cotangents, key, ids, config, jnp.asarray(tolerance, images.dtype), limit, raw
-    )
+    config = fitted(config, model, rules, given.image, given.num_targets)
+    work = (given.images, given.cotangents, key, given.image_ids, config)
+    limits = (jnp.asarray(tolerance, given.images.dtype), jnp.asarray(max_rounds))
+    found = _until(model.forward, rules, model.params, *work, *limits, raw)
     maps, num_samples, standard_error, error = found
-    if single:
+    if given.single:
         maps, standard_error, error = maps[:, 0], standard_error[:, 0], error[:, 0]
     return Converged(maps, num_samples, standard_error, error)
 

@@ -94,11 +94,11 @@ def map_norm(params: Params, x: FeatureMap, decomposition: Decomposition, *, eps
     """`layers.centred_norm` over a whole feature map, one gain a channel: group norm of one group (arXiv 1803.08494) without a bias."""
     flatten = Rearrange(x.shape, x.shape, (0, 1, 2), (x.size,))
     centering = Centering(flatten.out_shape)
-    centred = centering(flatten(x))
+    centred = centering(flatten(wide(x)))
     inverse_sigma = jax.lax.rsqrt(jnp.mean(jnp.square(centred), axis=-1, keepdims=True) + eps)
     normalise = decomposition.normalisation(Diagonal(inverse_sigma, centred.shape))
-    unflatten, scale = flatten.transpose(), Diagonal(params["scale"][None, None], x.shape)
-    return scale(unflatten(normalise(centred))), Chain((flatten, centering, normalise, unflatten, scale))
+    unflatten, scale = flatten.transpose(), Diagonal(wide(params["scale"])[None, None], x.shape)
+    return narrow(scale(unflatten(normalise(centred))), x), Chain((flatten, centering, normalise, unflatten, scale))
 
 
 def bcos_attention(params: Params, x: Tokens, decomposition: Decomposition, *, num_heads: int) -> Result:

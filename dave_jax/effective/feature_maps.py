@@ -74,9 +74,9 @@ def batch_norm(params: Params, x: FeatureMap, *, eps: float) -> Result:
 
     The part of beta and of m in the output are terms of their own (arXiv 1502.03167).
     """
-    gain = params["scale"] * jax.lax.rsqrt(params["running_variance"] + eps)
+    gain = wide(params["scale"]) * jax.lax.rsqrt(wide(params["running_variance"]) + eps)
     op = Diagonal(gain[None, None], x.shape)
-    return op(x) + (params["bias"] - gain * params["running_mean"])[None, None], op
+    return narrow(op(wide(x)) + (wide(params["bias"]) - gain * wide(params["running_mean"]))[None, None], x), op
 
 
 def deviation_norm(params: Params, x: Float[Array, "... width"], decomposition: Decomposition, *, eps: float) -> Result:
@@ -94,13 +94,13 @@ def response_norm(params: Params, x: FeatureMap, decomposition: Decomposition, *
 
     n is the operator that depends on the image: a normalisation.
     """
-    squares = jnp.sum(jnp.square(x), axis=(0, 1), keepdims=True)
+    squares = jnp.sum(jnp.square(wide(x)), axis=(0, 1), keepdims=True)
     size = jnp.where(squares == 0, 0.0, jnp.sqrt(jnp.where(squares == 0, 1.0, squares)))  # an empty channel has slope 0, not NaN
     ratio = size / (jnp.mean(size, axis=-1, keepdims=True) + eps)
     normalise = decomposition.normalisation(Diagonal(ratio, x.shape))
-    scale = Diagonal(params["scale"][None, None], x.shape)
+    scale = Diagonal(wide(params["scale"])[None, None], x.shape)
     op = Sum((Identity(x.shape), scale @ normalise))
-    return op(x) + params["bias"][None, None], op
+    return narrow(op(wide(x)) + wide(params["bias"])[None, None], x), op
 
 
 def channel_gate(params: Params, x: FeatureMap, decomposition: Decomposition) -> Result:

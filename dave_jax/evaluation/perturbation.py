@@ -15,7 +15,7 @@ from jax.typing import ArrayLike
 from jaxtyping import Array, Float, Integer
 
 from dave_jax.attribution.chunk import default_chunk
-from dave_jax.attribution.explain import as_image_ids
+from dave_jax.attribution.inputs import as_image_ids
 from dave_jax.attribution.method import settings
 from dave_jax.config import Scalar
 from dave_jax.effective.decomposition import gradient

@@ -15,8 +15,8 @@ import jax.export  # an attribute of jax only once it is imported
 import jax.numpy as jnp
 from jaxtyping import Array, Float, Integer, PRNGKeyArray, UInt32
 
-from dave_jax.attribution.explain import image_id
 from dave_jax.attribution.fit import fitted
+from dave_jax.attribution.inputs import image_id
 from dave_jax.attribution.neighbourhood import attribute_image
 from dave_jax.attribution.postprocess import postprocess
 from dave_jax.config import DaveConfig

@@ -14,6 +14,7 @@ from jax.typing import ArrayLike
 from jaxtyping import Array, Float
 
 from dave_jax.config import DaveConfig
+from dave_jax.effective.precision import wide
 from dave_jax.effective.trace.kinds import Policy
 from dave_jax.models.preprocess import Photo, Preprocessing
 from dave_jax.models.traced import Traced
@@ -153,7 +154,7 @@ def check_class_ids(ids: Any, classes: int) -> None:
 
 
 def check_images(images: Any, image_size: tuple[int, int]) -> Float[Array, "b h w 3"]:
-    """The images as a float array on the device, checked.
+    """The images as a float array on the device, checked; those in half precision as float32, in which maps are.
 
     Raises:
         TypeError: the pixels are integers.
@@ -171,8 +172,20 @@ def check_images(images: Any, image_size: tuple[int, int]) -> Float[Array, "b h 
             f"images must be floating point, normalised by the model's mean and standard deviation; got {images.dtype}. "
             "Pass uint8 photographs through model.preprocess first."
         )
-    images = jnp.asarray(images)
-    if not isinstance(images, Tracer) and not bool(jnp.isfinite(images).all()):
-        bad = [int(i) for i in jnp.flatnonzero(~jnp.isfinite(images).all(axis=(1, 2, 3)))]
+    if not is_finite(images):
+        bad = [i for i, image in enumerate(images) if not is_finite(image)]
         raise ValueError(f"pixels must be finite; images {bad} of the batch hold NaN or infinity. Check how they were normalised.")
-    return images
+    return wide(jnp.asarray(images))
+
+
+def is_finite(array: Any) -> bool:
+    """Whether all numbers of an array are finite, also where a caller traces; of one that is traced itself nothing is known: True.
+
+    Example:
+        >>> is_finite(jnp.ones(2)), is_finite(jnp.array([1.0, jnp.nan]))
+        (True, False)
+    """
+    if isinstance(array, Tracer):
+        return True
+    with jax.ensure_compile_time_eval():
+        return bool(jnp.isfinite(array).all())

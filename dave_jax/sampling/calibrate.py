@@ -69,6 +69,13 @@ def calibrate(
         key: of the noise and the transforms.
         tolerance: the largest mean change of the target's probability.
 
+    Returns:
+        The settings that were found, in `config` and one by one, and the two curves.
+
+    Raises:
+        ValueError: a tolerance that is none; images or targets that do not fit the model; probabilities that are not finite.
+        TypeError: targets that are no class ids.
+
     Example:
         >>> import dave_jax as dave
         >>> found = calibrate(dave.testing.tiny_model(), jnp.ones((2, 16, 16, 3)), key=jax.random.key(0))
@@ -81,11 +88,15 @@ def calibrate(
     targets = jnp.argmax(model.logits(images), axis=-1) if targets is None else jnp.asarray(targets)
     if targets.shape != (len(images),):
         raise ValueError(f"targets must have shape ({len(images)},), one class id for each image; got {targets.shape}.")
+    if not jnp.issubdtype(targets.dtype, jnp.integer):
+        raise TypeError(f"targets must be class ids (integers); got {targets.dtype}.")
     check_class_ids(targets, count_classes(model, images.dtype))
     # even steps in the angle: fine where there is little noise, for some models bear no more
     levels, strengths = noise_levels(NUM_LEVELS, 0.96, "angle"), jnp.array(STRENGTHS)
     config = model.config
     change, transform_change = _sensitivity(model.forward, model.params, images, targets, key, levels, strengths, config)
+    if not (np.isfinite(change).all() and np.isfinite(transform_change).all()):
+        raise ValueError("The model gives probabilities that are not finite (NaN or infinity): look at its parameters.")
     alpha = last_within(np.asarray(levels), np.asarray(change), tolerance)
     strength = last_within(np.append(0.0, strengths), np.append(0.0, transform_change), tolerance)
     return Calibration(

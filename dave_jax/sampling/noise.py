@@ -1,6 +1,6 @@
 """The noise path: from the image to noise at constant variance,
 
-    x_t = (1 - t) x + sqrt(1 - (1 - t)^2) eps,        eps ~ N(0, I), 0 <= t < 1.
+    x_t = (1 - t) x + sqrt(1 - (1 - t)^2) eps,        eps ~ N(0, I), 0 <= t <= 1.
 
 With `1 - t = cos(theta)` it is the path `cos(theta) x + sin(theta) eps` of the DAVE slides; the two schedules walk it at different speeds.
 """

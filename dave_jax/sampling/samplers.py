@@ -77,7 +77,7 @@ def lattice(key: PRNGKeyArray, number: Integer[Array, ""], config: DaveConfig, i
 
 
 SAMPLERS: dict[str, Sampler] = {"independent": independent, "lattice": lattice}
-"""By the name in `DaveConfig.sampler`."""
+"""By the name in `DaveConfig.sampler`. A name stands for one function: what was compiled with it keeps that."""
 
 
 def sampler_called(name: str) -> Sampler:

@@ -8,6 +8,7 @@ Conventions: rotation in degrees, positive turns clockwise on the screen; shifts
 """
 
 import dataclasses
+import functools
 from typing import Any, Literal
 
 import jax
@@ -29,6 +30,16 @@ class Transform:
 
     matrix: Any
     blur: Any = None
+
+
+def compose(*matrices: Matrix) -> Matrix:
+    """The product of matrices: the last is the first to move a pixel. At full precision, which accelerators' products do not have.
+
+    Example:
+        >>> compose(translation(1.0, 0.0), stretch(2.0, 1.0))[0].tolist()
+        [2.0, 0.0, 1.0]
+    """
+    return functools.reduce(functools.partial(jnp.matmul, precision="highest"), matrices)
 
 
 def translation(x: Scalar, y: Scalar) -> Matrix:
@@ -55,7 +66,7 @@ def rotation(degrees: Scalar) -> Matrix:
 def about_centre(matrix: Matrix, height: int, width: int) -> Matrix:
     """The same map about the image's centre ((w - 1) / 2, (h - 1) / 2) instead of pixel (0, 0)."""
     x, y = (width - 1) / 2, (height - 1) / 2
-    return translation(x, y) @ matrix @ translation(-x, -y)
+    return compose(translation(x, y), matrix, translation(-x, -y))
 
 
 def padding(left: Scalar, right: Scalar, top: Scalar, bottom: Scalar, height: int, width: int) -> Matrix:
@@ -64,7 +75,7 @@ def padding(left: Scalar, right: Scalar, top: Scalar, bottom: Scalar, height: in
     Resizing maps pixel edges to pixel edges: centre x goes to `(x + 1/2) s + left - 1/2`, `s = (w - left - right) / w`.
     """
     x, y = (width - left - right) / width, (height - top - bottom) / height
-    return translation(left - 0.5, top - 0.5) @ stretch(x, y) @ translation(0.5, 0.5)
+    return compose(translation(left - 0.5, top - 0.5), stretch(x, y), translation(0.5, 0.5))
 
 
 NUM_UNIFORMS = 10
@@ -100,9 +111,9 @@ def transform_at(uniforms: Float[Array, " 10"], config: DaveConfig, height: int,
     matrix = about_centre(stretch(mirror, 1.0), height, width)
     if config.random_padding:
         left, right, top, bottom = config.padding * uniforms[5:9] * jnp.array([width, width, height, height], float)
-        matrix = padding(left, right, top, bottom, height, width) @ matrix
-    matrix = about_centre(rotation(angle) @ stretch(scale, scale), height, width) @ matrix
-    matrix = translation(shift_x * width, shift_y * height) @ matrix
+        matrix = compose(padding(left, right, top, bottom, height, width), matrix)
+    matrix = compose(about_centre(compose(rotation(angle), stretch(scale, scale)), height, width), matrix)
+    matrix = compose(translation(shift_x * width, shift_y * height), matrix)
     return Transform(matrix, config.blur * uniforms[9] if config.random_blur else None)
 
 
@@ -128,7 +139,10 @@ def apply_transform(
 
 
 def pull_back(
-    transform: Transform, attribution: Float[Array, "h w channels"], kind: Literal["adjoint", "inverse"] = "adjoint"
+    transform: Transform,
+    attribution: Float[Array, "h w channels"],
+    kind: Literal["adjoint", "inverse"] = "adjoint",
+    warp_adjoint: Literal["scatter", "gather"] = "scatter",
 ) -> Float[Array, "h w channels"]:
     """Bring an attribution of the transformed image back to the image.
 
@@ -138,8 +152,9 @@ def pull_back(
         kind: `adjoint`, T^T: the same form as one on images, `<T^T a, x> = <a, T x>`; or `inverse`, the inverse warp: the map moved back
             as a picture (a blur is not inverted). For rotations and flips the two agree up to interpolation; a scale s changes the
             adjoint's density by s^2.
+        warp_adjoint: of the warp, as in `apply_transform`.
     """
     if kind == "inverse":
         return warp(attribution, inverse_affine(transform.matrix))
-    (result,) = jax.linear_transpose(lambda image: apply_transform(transform, image), attribution)(attribution)
-    return result
+    _, pull = jax.vjp(functools.partial(apply_transform, transform, adjoint=warp_adjoint), attribution)
+    return pull(attribution)[0]

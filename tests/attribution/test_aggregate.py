@@ -68,6 +68,19 @@ def test_an_infinite_sample_is_an_outlier(name):
     assert np.allclose(found, 2.0)
 
 
+@pytest.mark.parametrize("name", AGGREGATIONS)
+def test_nan_is_no_outlier(name):
+    """One that was left out would hide a broken model behind a map of the others, or of zeros."""
+    samples = jnp.array([[1.0, 1.0], [2.0, 2.0], [3.0, jnp.nan], [2.0, 2.0], [2.0, 2.0]])
+    assert np.array_equal(AGGREGATIONS[name](samples), [2.0, np.nan], equal_nan=True)
+    assert np.isnan(AGGREGATIONS[name](jnp.full((5, 1), jnp.nan))).all()
+
+
+def test_biweight_without_a_threshold_is_the_mean(key):
+    samples = jax.random.normal(key, (9, 5))
+    np.testing.assert_allclose(AGGREGATIONS["biweight"](samples, jnp.inf), samples.mean(0), rtol=1e-5, atol=1e-6)
+
+
 def test_biweight_equals_slow_version(key):
     samples = np.asarray(jax.random.normal(key, (9, 5)), np.float64)
     median = np.sort(samples, axis=0)[4]

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 import dave_jax as dave
-from dave_jax.attribution.explain import image_id
+from dave_jax.attribution.inputs import image_id
 from dave_jax.sampling.noise import add_noise, noise_levels
 from dave_jax.sampling.transforms import apply_transform, sample_transform
 from dave_jax.sampling.warp import inverse_affine, warp
@@ -208,6 +208,27 @@ def test_constant_model_gives_a_map_of_zeros(images):
     assert not heat.any() and bool(jnp.isfinite(heat).all())
 
 
+@pytest.mark.parametrize("options", [{}, {"raw": True}, {"config": dataclasses.replace(CONFIG, smoothing=True)}], ids=str)
+def test_a_broken_model_gives_no_map(model, images, options):
+    broken = dataclasses.replace(model, params=model.params | {"head": jax.tree.map(lambda leaf: leaf * jnp.nan, model.params["head"])})
+    assert np.isnan(dave.explain(broken, images, [0, 1, 2], key=KEY, **{"config": CONFIG} | options)).all()
+
+
+@pytest.mark.parametrize("dtype", [jnp.float16, jnp.bfloat16])
+def test_images_in_half_precision(model, images, dtype):
+    config = dataclasses.replace(CONFIG, random_blur=True)
+    options = {"key": KEY, "config": config, "image_ids": jnp.arange(3)}
+    half, whole = (dave.explain(model, some, [0, 1, 2], **options) for some in (images.astype(dtype), images))
+    assert half.dtype == jnp.float32
+    assert np.corrcoef(half.ravel(), whole.ravel())[0, 1] > 0.9
+
+
+def test_a_traced_class_is_one_for_all_images(model, images):
+    explained = jax.jit(lambda target: dave.explain(model, images, target, key=KEY, config=CONFIG, raw=True))(2)
+    expected = dave.explain(model, images, 2, key=KEY, config=CONFIG, raw=True)
+    np.testing.assert_allclose(explained, expected, rtol=0, atol=1e-5 * float(jnp.abs(expected).max()))
+
+
 @pytest.mark.parametrize(
     ("change", "error", "message"),
     [
@@ -224,6 +245,9 @@ def test_constant_model_gives_a_map_of_zeros(images):
         (lambda a: a | {"targets": ["dog"] * 3}, TypeError, "class ids"),
         (lambda a: a | {"decomposition": "efective"}, ValueError, "Did you mean 'effective'"),
         (lambda a: a | {"image_ids": jnp.array([1])}, ValueError, r"image_ids must have shape \(3,\)"),
+        (lambda a: a | {"image_ids": jnp.array([0.2, 0.8, 1.0])}, TypeError, "image_ids must be integers; got float32"),
+        (lambda a: a | {"targets": jnp.zeros((3, 0, 5))}, ValueError, r"Cotangents must have shape .*got \(3, 0, 5\)"),
+        (lambda a: a | {"targets": jnp.zeros((3, 5)).at[1, 1].set(-jnp.inf)}, ValueError, "Cotangents must be finite"),
         (
             lambda a: a | {"config": dataclasses.replace(CONFIG, aggregation="streaming_mean"), "return_samples": True},
             ValueError,
@@ -239,7 +263,11 @@ def test_bad_input(model, images, change, error, message):
 
 @pytest.mark.parametrize(
     ("arguments", "message"),
-    [({"matrix": jnp.eye(2)}, "matrix must have shape"), ({"noise": jnp.ones((4, 4, 3))}, "noise must have shape")],
+    [
+        ({"matrix": jnp.eye(2)}, "matrix must have shape"),
+        ({"noise": jnp.ones((4, 4, 3))}, "noise must have shape"),
+        ({"t": 1.5}, r"t must lie in \[0, 1\]; got 1.5"),
+    ],
 )
 def test_bad_input_of_the_core(model, images, arguments, message):
     with pytest.raises(ValueError, match=message):

@@ -31,6 +31,7 @@ def maps(mesh=None, **changes):
     [
         ("data", {}),
         ("samples", {}),
+        ("samples", {"mad_pilot": 3}),
         pytest.param("samples", {"mad_pilot": 4}, marks=pytest.mark.slow),
         pytest.param("samples", {"aggregation": "streaming_mean"}, marks=pytest.mark.slow),
         pytest.param("samples", {"aggregation": "median"}, marks=pytest.mark.slow),
@@ -94,9 +95,13 @@ EIGHT = """
 import dataclasses, jax, numpy as np, dave_jax as dave
 from dave_jax.testing import tiny_model
 images, config = jax.random.normal(jax.random.key(3), (8, 16, 16, 3)), dave.DaveConfig(num_samples=8, noise_alpha=0.5)
-def heat(mesh=None):
+def heat(mesh=None, config=config):
     return np.asarray(dave.explain(tiny_model(), images, [0, 1, 2, 3, 4, 0, 1, 2], key=jax.random.key(5), config=config, mesh=mesh))
 alone = heat()
+held = dataclasses.replace(config, mad_pilot=3)  # fewer than the devices, and no multiple of them
+away = np.abs(heat(jax.make_mesh((4,), ("samples",), devices=jax.devices()[:4]), held) - heat(config=held))
+print(away.max(), np.mean(away > 1e-5))
+assert np.mean(away > 1e-5) < 1e-3
 for shape in ((1, 2), (2, 2), (4, 1), (8, 1), (2, 4), (1, 8)):
     devices = np.array(jax.devices()[: shape[0] * shape[1]]).reshape(shape)
     away = np.abs(heat(jax.sharding.Mesh(devices, ("data", "samples"))) - alone)

@@ -1,6 +1,7 @@
 import jax
 import jax.numpy as jnp
 import numpy as np
+import pytest
 
 from dave_jax.attribution.postprocess import bilateral, blend_gaussian, divide_by_maximum, positive_part, postprocess
 
@@ -52,6 +53,13 @@ def test_the_maximum_is_one_exactly():
 def test_zeros_stay_zeros():
     assert not postprocess(jnp.zeros((12, 12, 3))).any()
     assert not postprocess(-jnp.ones((12, 12, 3))).any()
+
+
+@pytest.mark.parametrize("value", [np.nan, np.inf])
+def test_what_is_not_finite_stays_so(value):
+    """A map of zeros, or of ones, would look like an answer."""
+    assert np.isnan(divide_by_maximum(jnp.ones((12, 12)).at[3, 4].set(value))).all()
+    assert np.isnan(postprocess(jnp.ones((12, 12, 3)).at[3, 4, 0].set(value))).all()
 
 
 def test_heat_maps_lie_between_zero_and_one():

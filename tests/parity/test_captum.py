@@ -25,7 +25,7 @@ from dave_jax.attribution.baselines.gradient import InputTimesGradient
 from dave_jax.attribution.baselines.integrated_gradients import IntegratedGradients
 from dave_jax.attribution.baselines.occlusion import Occlusion
 from dave_jax.attribution.baselines.smoothgrad import SmoothGrad
-from dave_jax.attribution.explain import image_id
+from dave_jax.attribution.inputs import image_id
 from dave_jax.models.model import Model
 from dave_jax.models.preprocess import Preprocessing
 from dave_jax.models.vit import ViT

@@ -68,6 +68,17 @@ def test_bad_targets():
         calibrate(tiny_model(), jnp.ones((2, 16, 16, 3)), jnp.array([0]), key=jax.random.key(0))
 
 
+def test_targets_that_are_no_classes():
+    with pytest.raises(TypeError, match="class ids"):
+        calibrate(tiny_model(), jnp.ones((2, 16, 16, 3)), jnp.array([0.0, 1.0]), key=jax.random.key(0))
+
+
+def test_a_broken_model_is_not_calibrated():
+    model = brightness_model(jnp.nan)
+    with pytest.raises(ValueError, match="not finite"):
+        calibrate(model, jnp.ones((2, 64, 64, 3)), jnp.array([0, 0]), key=jax.random.key(0))
+
+
 @pytest.mark.parametrize(
     ("settings", "message"),
     [
@@ -76,6 +87,9 @@ def test_bad_targets():
         ({"noise_alpha": 1.5}, r"noise_alpha must lie in \[0, 1\]"),
         ({"aggregation": "mode"}, "aggregation"),
         ({"gaussian_size": 4}, "gaussian_size must be odd"),
+        ({"gaussian_sigma": 0.0}, "gaussian_share=0 switches the blur off"),
+        ({"bilateral_sigma": 0.0}, "bilateral_size=1 switches the filter off"),
+        ({"bilateral_range": 0.0}, "bilateral_size=1 switches the filter off"),
     ],
 )
 def test_bad_settings(settings, message):

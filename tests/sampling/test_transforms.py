@@ -17,6 +17,14 @@ def _draw(config, count=2000, size=(20, 30)):
     return np.asarray(jax.vmap(lambda key: sample_transform(key, config, *size).matrix)(keys))
 
 
+def test_matrices_are_composed_at_full_precision():
+    """An accelerator's products of float32 have 8 or 11 bits by default: a flip would shift by a pixel."""
+    config = dataclasses.replace(STILL, random_padding=True)
+    jaxpr = jax.make_jaxpr(lambda key: sample_transform(key, config, 20, 30).matrix)(jax.random.key(0))
+    products = [equation for equation in jaxpr.eqns if equation.primitive.name == "dot_general"]
+    assert len(products) >= 6 and all(equation.params["precision"] == (jax.lax.Precision.HIGHEST,) * 2 for equation in products)
+
+
 def test_ranges():
     config = dataclasses.replace(STILL, rotation=20.0, scale_min=0.9, scale_max=1.1)
     matrices = _draw(config)

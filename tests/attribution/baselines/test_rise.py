@@ -10,7 +10,7 @@ import pytest
 from small_model import small_model
 
 from dave_jax.attribution.baselines.rise import Rise, random_mask
-from dave_jax.attribution.explain import image_id
+from dave_jax.attribution.inputs import image_id
 
 KEY = jax.random.key(7)
 

@@ -11,7 +11,7 @@ from small_model import small_model
 import dave_jax as dave
 from dave_jax.attribution.baselines.gradient import InputTimesGradient
 from dave_jax.attribution.baselines.smoothgrad import KINDS, SmoothGrad
-from dave_jax.attribution.explain import image_id
+from dave_jax.attribution.inputs import image_id
 
 KEY = jax.random.key(7)
 STILL = dave.DaveConfig(num_samples=2, flip_probability=0.0, rotation=0.0, shift=0.0, scale_min=1.0, scale_max=1.0, aggregation="mean")
