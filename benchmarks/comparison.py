@@ -119,22 +119,22 @@ def execute(one: Run, data: Path, output: Path) -> str:
     )
 
 
-def main() -> None:
+def main(arguments: list[str] | None = None) -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--data", type=Path, default=Path("../shared"), help="folder with models, images and data (default: %(default)s)")
     parser.add_argument("--output", type=Path, default=Path("benchmarks/results"), help="default: %(default)s")
     parser.add_argument("--only", nargs="+", metavar="RUN", choices=[one.name for one in runs()], help="these runs alone")
-    arguments = parser.parse_args()
+    given = parser.parse_args(arguments)
     where = context("jax", "jaxlib", "numpy")
     intro = f"{where['cpu']}, {where['cores']} cores, jax {where['versions']['jax']}, {where['date'][:10]}."
     sections = []
     for one in runs():
-        finished = (arguments.output / one.name / "summary.json").is_file()
-        if (arguments.only and one.name not in arguments.only) and not finished:
+        finished = (given.output / one.name / "summary.json").is_file()
+        if (given.only and one.name not in given.only) and not finished:
             continue
-        sections.append(execute(one, arguments.data, arguments.output))
+        sections.append(execute(one, given.data, given.output))
         page = ["# Comparison\n", f"`python benchmarks/comparison.py --data ../shared`; {intro}\n", *sections]
-        (arguments.output / "table.md").write_text("\n".join(page))
+        (given.output / "table.md").write_text("\n".join(page))
 
 
 if __name__ == "__main__":

@@ -48,7 +48,7 @@ class DaveConfig:
         warp_adjoint: how the warp's derivative goes back: `scatter`, or `gather`, which is exact for scales of up to 1.41 (up to 2 without
             rotation) and gives the same bits every time; None takes `gather` where the ranges allow it.
         precision: `bfloat16` computes the network's passes in it, with norms, softmax and sums in float32 (networks of ours only);
-            `bfloat16_products` rounds to it only what dense layers multiply, which suits CPUs with matrix units (AMX);
+            `bfloat16_products` rounds to it only what dense layers multiply, which suits CPUs that have such products (AMX, AVX-512);
             `float32` in the parameters' own type, or in float32 where they are in bfloat16; None takes `bfloat16` on GPU and TPU
             where it can, and where the parameters are in it.
         aggregation: `mad_mean`, `biweight`, `mean`, `median`, or `streaming_mean` (the mean, in memory that does not grow

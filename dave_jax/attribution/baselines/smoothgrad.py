@@ -29,7 +29,7 @@ class SmoothGrad(Method):
         magnitude     |mean_i g_i|
         square        mean_i g_i^2
 
-    Sample i draws the noise that sample i of `explain` draws from the same key.
+    Sample i draws the noise that sample i of `explain` draws from the same key with the independent sampler.
 
     Attributes:
         num_samples: noisy copies.
