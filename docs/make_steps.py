@@ -18,7 +18,7 @@ from PIL import Image
 
 import dave_jax as dave
 from dave_jax import plot
-from dave_jax.attribution.explain import image_id
+from dave_jax.attribution.inputs import image_id
 from dave_jax.sampling.samplers import independent
 
 ROOT = Path(__file__).resolve().parents[1]

@@ -47,7 +47,7 @@ def as_inputs(model: Model, images: ArrayLike, targets: Any, image_ids: ArrayLik
         >>> import dave_jax as dave
         >>> found = as_inputs(dave.testing.tiny_model(), jnp.ones((2, 16, 16, 3)), [0, 1], None)
         >>> found.cotangents.shape, found.single
-        ((2, 1, 3), True)
+        ((2, 1, 5), True)
     """
     images = check_images(images, model.preprocessing.image_size)
     cotangents, single = as_cotangents(targets, len(images), count_classes(model, images.dtype), images.dtype)
