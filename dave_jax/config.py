@@ -16,7 +16,7 @@ _STATIC = (
     *("smoothing", "gaussian_size", "bilateral_size", "random_padding", "random_blur"),
 )
 
-SWITCH_OFF = {
+_SWITCH_OFF = {
     "gaussian_sigma": " (gaussian_share=0 switches the blur off)",
     "bilateral_sigma": " (bilateral_size=1 switches the filter off)",
     "bilateral_range": " (bilateral_size=1 switches the filter off)",
@@ -133,7 +133,7 @@ class DaveConfig:
         ):
             value = getattr(self, name)
             if isinstance(value, (int, float)) and not low <= value <= high:  # traced values cannot be looked at
-                problems.append(f"{name} must lie in [{low:g}, {high:g}]; got {value}{SWITCH_OFF.get(name, '')}")
+                problems.append(f"{name} must lie in [{low:g}, {high:g}]; got {value}{_SWITCH_OFF.get(name, '')}")
         if problems:
             raise ValueError("DaveConfig: " + "; ".join(problems) + ".")
 

@@ -200,8 +200,10 @@ def robust_mean(one: Callable[[Array], Array], config: DaveConfig, axis: str | N
     spare = 0 if axis is None else -pilot % jax.lax.axis_size(axis)  # every device holds as many; those too many tell no bounds
     held = _mine(np.concatenate([places, others[:spare]]), axis)
     samples = jax.lax.map(one, held, batch_size=chunk)
-    known = _mine(np.arange(pilot + spare), axis).reshape(-1, *[1] * (samples.ndim - 1)) < pilot
-    telling = jnp.where(known, samples, jnp.inf) if spare else samples
+    telling = samples
+    if spare:
+        tells = _mine(np.arange(pilot + spare), axis) < pilot
+        telling = jnp.where(tells.reshape(-1, *[1] * (samples.ndim - 1)), samples, jnp.inf)
     bounds = _by_pixels(lambda values: mad_bounds(values, config.mad_threshold, pilot), telling, axis)
 
     def with_weight(job: tuple[Array, Array]) -> tuple[Array, Array]:

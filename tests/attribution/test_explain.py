@@ -223,6 +223,12 @@ def test_images_in_half_precision(model, images, dtype):
     assert np.corrcoef(half.ravel(), whole.ravel())[0, 1] > 0.9
 
 
+def test_cotangents_in_half_precision(model, images):
+    options = {"key": KEY, "config": CONFIG, "raw": True}
+    cotangents = jnp.eye(5, dtype=jnp.bfloat16)[:3]
+    assert np.array_equal(dave.explain(model, images, cotangents, **options), dave.explain(model, images, [0, 1, 2], **options))
+
+
 def test_a_traced_class_is_one_for_all_images(model, images):
     explained = jax.jit(lambda target: dave.explain(model, images, target, key=KEY, config=CONFIG, raw=True))(2)
     expected = dave.explain(model, images, 2, key=KEY, config=CONFIG, raw=True)

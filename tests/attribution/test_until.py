@@ -21,6 +21,14 @@ def until(**options):
     return dave.explain_until(MODEL, IMAGES, [[0, 3], [2, 1]], key=KEY, **({"config": STILL, "raw": True, "max_rounds": 3} | options))
 
 
+def test_a_broken_model_is_not_certain():
+    head = jax.tree.map(lambda leaf: leaf * jnp.nan, MODEL.params["head"])
+    broken = dataclasses.replace(MODEL, params=MODEL.params | {"head": head})
+    config = dataclasses.replace(STILL, aggregation="mad_mean")
+    found = dave.explain_until(broken, IMAGES, [0, 1], key=KEY, tolerance=0.5, config=config)
+    assert np.isnan(found.maps).all() and np.isnan(found.error).all()
+
+
 def test_rounds_are_one_call_of_explain():
     found = until(tolerance=0.0)
     assert found.num_samples.tolist() == [12, 12]
