@@ -3,8 +3,9 @@
 import dataclasses
 from typing import TYPE_CHECKING, Any, Literal
 
-import jax
 from jaxtyping import Array
+
+from dave_jax.pytree import register_pytree
 
 if TYPE_CHECKING:
     Scalar = float | Array
@@ -148,11 +149,7 @@ class DaveConfig:
         return dataclasses.replace(self, num_samples=num_samples, chunk_size=chunk, mad_pilot=pilot)
 
 
-jax.tree_util.register_dataclass(
-    DaveConfig,
-    data_fields=[field.name for field in dataclasses.fields(DaveConfig) if field.name not in _STATIC],
-    meta_fields=list(_STATIC),
-)
+register_pytree(DaveConfig, [field.name for field in dataclasses.fields(DaveConfig) if field.name not in _STATIC], _STATIC)
 
 
 def config_as_json(config: DaveConfig) -> dict[str, Any]:

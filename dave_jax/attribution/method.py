@@ -22,6 +22,7 @@ from dave_jax.attribution.postprocess import divide_by_maximum
 from dave_jax.effective.decomposition import resolve
 from dave_jax.models.model import Forward, Model
 from dave_jax.models.network import in_precision
+from dave_jax.pytree import register_pytree
 
 T = TypeVar("T")
 
@@ -33,7 +34,7 @@ def settings(*, static: tuple[str, ...] = ()) -> Callable[[type[T]], type[T]]:
     def decorate(cls: type[T]) -> type[T]:
         cls = dataclasses.dataclass(frozen=True)(cls)
         names = [field.name for field in dataclasses.fields(cls)]  # pyright: ignore[reportArgumentType] it is one now
-        return jax.tree_util.register_dataclass(cls, [name for name in names if name not in static], list(static))
+        return register_pytree(cls, [name for name in names if name not in static], static)
 
     return decorate
 

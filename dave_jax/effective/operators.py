@@ -30,6 +30,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float
 
 from dave_jax.effective.precision import product
+from dave_jax.pytree import register_pytree
 
 Shape = tuple[int, ...]
 T = TypeVar("T")
@@ -74,7 +75,7 @@ def operator(data: tuple[str, ...], meta: tuple[str, ...] = ("in_shape",)) -> Ca
 
     def decorate(cls: type[T]) -> type[T]:
         cls = dataclasses.dataclass(frozen=True)(cls)
-        return jax.tree_util.register_dataclass(cls, data_fields=list(data), meta_fields=list(meta))
+        return register_pytree(cls, data, meta)
 
     return decorate
 

@@ -24,6 +24,7 @@ from dave_jax.models.text_config import TextConfig
 from dave_jax.models.tokenizer import Tokenizer, check_texts
 from dave_jax.models.vit import ViT
 from dave_jax.models.vit_config import ViTConfig
+from dave_jax.pytree import register_pytree
 
 
 @dataclasses.dataclass(frozen=True)
@@ -191,11 +192,7 @@ class ImageText(Model):
         return self.forward
 
 
-jax.tree_util.register_dataclass(
-    ImageText,
-    data_fields=["params", "config"],
-    meta_fields=["forward", "preprocessing", "class_names", "name", "source", "tokenizer"],
-)
+register_pytree(ImageText, ["params", "config"], ["forward", "preprocessing", "class_names", "name", "source", "tokenizer"])
 
 
 @partial(jax.jit, static_argnums=0)

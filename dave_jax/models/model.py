@@ -18,6 +18,7 @@ from dave_jax.effective.precision import wide
 from dave_jax.effective.trace.kinds import Policy
 from dave_jax.models.preprocess import Photo, Preprocessing
 from dave_jax.models.traced import Traced
+from dave_jax.pytree import register_pytree
 
 Forward = Callable[..., Float[Array, " classes"]]
 """`forward(params, image, decomposition) -> logits`: one normalised image (h, w, 3); hashable, and equal when it computes the same."""
@@ -115,11 +116,7 @@ def canonical(name: str) -> str:
     return name.replace("_", " ").strip().lower()
 
 
-jax.tree_util.register_dataclass(
-    Model,
-    data_fields=["params", "config"],
-    meta_fields=["forward", "preprocessing", "class_names", "name", "source"],
-)
+register_pytree(Model, ["params", "config"], ["forward", "preprocessing", "class_names", "name", "source"])
 
 
 @partial(jax.jit, static_argnames="forward")

@@ -16,6 +16,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float, PRNGKeyArray
 
 from dave_jax.config import DaveConfig, Scalar
+from dave_jax.pytree import register_pytree
 from dave_jax.sampling.blur import gaussian_blur
 from dave_jax.sampling.warp import Matrix, inverse_affine, warp, warp_gathering
 
@@ -23,13 +24,15 @@ BLUR_SIZE = 9
 """Size of the blur's kernel in pixels."""
 
 
-@jax.tree_util.register_dataclass
 @dataclasses.dataclass(frozen=True)
 class Transform:
     """A sampled transform: `matrix` takes input pixels (x, y, 1) to output pixels; `blur` is a sigma in pixels, or None for no blur."""
 
     matrix: Any
     blur: Any = None
+
+
+register_pytree(Transform, ["matrix", "blur"])
 
 
 def compose(*matrices: Matrix) -> Matrix:
