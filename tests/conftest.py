@@ -2,12 +2,18 @@
 
 import os
 import shutil
+from importlib.metadata import version
 from pathlib import Path
 
 # Two devices. Nearly all the time goes into compiling small programs that run once: it halves with XLA's older emitters, and is a third
 # less again without the optimiser. Without fused multiply-adds (processors up to AVX have none) programs of different shapes round alike.
 # .ci/run repeats the comparisons with the recordings as users compile.
-os.environ.setdefault("XLA_FLAGS", "--xla_force_host_platform_device_count=2 --xla_cpu_use_fusion_emitters=false --xla_cpu_max_isa=AVX")
+os.environ.setdefault(
+    "XLA_FLAGS",
+    "--xla_force_host_platform_device_count=2 --xla_cpu_max_isa=AVX"
+    # Later versions have the newer emitters alone, and end at this flag.
+    + (" --xla_cpu_use_fusion_emitters=false" if version("jaxlib").startswith("0.10.") else ""),
+)
 os.environ.setdefault("JAX_DISABLE_MOST_OPTIMIZATIONS", "1")
 os.environ.setdefault("HF_HUB_OFFLINE", "1")
 os.environ.setdefault("MPLBACKEND", "Agg")

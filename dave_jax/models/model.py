@@ -132,7 +132,7 @@ def _logits(forward: Forward, params: Any, image: Array) -> Float[Array, " class
 
 def count_classes(model: Model, dtype: Any = float) -> int:
     """The number of logits of a model, for images of that type. Nothing is computed, and a shape seen before is not traced again."""
-    image = jax.ShapeDtypeStruct((*model.preprocessing.image_size, 3), dtype)
+    image = jax.ShapeDtypeStruct((*model.preprocessing.image_size, 3), jnp.result_type(dtype))
     (classes,) = _logits.eval_shape(model.forward, model.params, image).shape
     return classes
 

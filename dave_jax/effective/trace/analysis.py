@@ -7,7 +7,8 @@ import collections
 import dataclasses
 import functools
 import operator
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 from dave_jax.effective.trace.graph import Graph, Node
 from dave_jax.effective.trace.kinds import DEAD, Info, Policy, Role, classify, join
@@ -83,13 +84,21 @@ def wiring(node: Node) -> Wiring | None:
     """The wiring of a nested node; None for any other, and for a `while` whose number of turns is not known."""
     match node.name:
         case "scan":
-            return Wiring(node.graphs, 0, node.params["num_consts"], node.params["num_carry"])
+            return Wiring(node.graphs, 0, *_constants_and_carry(node.params))
         case "while":
             constants = node.params["body_nconsts"]
             return Wiring(node.graphs[1:], node.params["cond_nconsts"], constants, len(node.outputs))
         case "cond":
             return Wiring(node.graphs, 1)
     return Wiring(node.graphs) if node.graphs else None
+
+
+def _constants_and_carry(params: Mapping[str, Any]) -> tuple[int, int]:
+    """How many operands of a `scan` are constants, and how many are carried; newer versions of JAX keep both as trees."""
+    if "ft_in" in params:
+        constants, carry, _ = params["ft_in"].unpack()
+        return len(constants), len(carry)
+    return params["num_consts"], params["num_carry"]
 
 
 def analyse(graph: Graph, inputs: Sequence[Info], policy: Policy) -> Analysis:
