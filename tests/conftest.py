@@ -11,7 +11,7 @@ from pathlib import Path
 os.environ.setdefault(
     "XLA_FLAGS",
     "--xla_force_host_platform_device_count=2 --xla_cpu_max_isa=AVX"
-    # Later versions have the newer emitters alone, and end at this flag.
+    # From jaxlib 0.11.2 there are the newer emitters alone, and this flag ends the process.
     + (" --xla_cpu_use_fusion_emitters=false" if version("jaxlib").startswith("0.10.") else ""),
 )
 os.environ.setdefault("JAX_DISABLE_MOST_OPTIMIZATIONS", "1")

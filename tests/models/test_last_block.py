@@ -59,7 +59,7 @@ def test_no_blocks_are_copied(decomposition):
 
 @pytest.mark.skipif(jax.default_backend() != "cpu", reason="about XLA's slices on CPUs")
 def test_no_stack_of_fast_products_is_widened():
-    """XLA on the CPU had no slices of bfloat16 up to jaxlib 0.10, and made all blocks float32 for one of them."""
+    """XLA on the CPU (of jaxlib 0.10, not of 0.12) has no slices of bfloat16, and makes all blocks float32 for one of them."""
     model = tiny_model(depth=6, width=12, mlp_width=20)
     explained = jax.jit(jax.grad(lambda image, params: model.forward(params, image, "effective")[0]))
     packed = in_precision(model.forward, model.params, "bfloat16_products", jnp.float32)
