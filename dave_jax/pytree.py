@@ -12,9 +12,9 @@ T = TypeVar("T")
 def register_pytree(cls: type[T], data: Iterable[str], meta: Iterable[str] = ()) -> type[T]:
     """Make a dataclass a pytree: the fields `data` are its children, the fields `meta` are static (hashable, compared with `==`).
 
-    `jax.tree_util.register_dataclass` does the same, but two of its classes with the same static values have equal structures (jax
-    0.10.2 and 0.12.0.1). `jit` looks programs up by structure, so that one class is given the program of another wherever their hashes happen to
-    meet, one time in sixty. The structures of what is registered here are compared with the class.
+    `jax.tree_util.register_dataclass` does the same, but two of its classes with the same static values have equal structures (in jax
+    0.10.2 and 0.12.0.1). `jit` looks programs up by structure, so that one class is given the program of another wherever their hashes
+    happen to meet, one time in sixty. The structures of what is registered here are compared with the class.
 
     Raises:
         ValueError: data and meta are not the fields of the class, each once.
